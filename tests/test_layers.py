@@ -1,6 +1,7 @@
 """The doors between the rooms: who may import whom, and how long a module may be."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,9 +94,7 @@ def allowed(path: Path) -> set[str]:
 
 
 def is_allowed(module: str, doors: set[str]) -> bool:
-    import sys
-
-    return module.split(".")[0] in sys.stdlib_module_names or any(
+    return module.split(".", maxsplit=1)[0] in sys.stdlib_module_names or any(
         module == door or module.startswith(door + ".") for door in doors
     )
 

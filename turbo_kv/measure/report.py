@@ -25,7 +25,7 @@ class Request:
     text: str | None = None
     context: int = 2048
     device: str = "auto"
-    config: QuantConfig = QuantConfig()
+    config: QuantConfig = field(default_factory=QuantConfig)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class QuantConfig:
 
     @property
     def for_values(self) -> "QuantConfig":
-        """The same choices as they apply to values: without the sketch when it is for keys alone."""
+        """The choices as they apply to values: no sketch when it is for keys alone."""
         return replace(self, qjl=False) if self.qjl_on == "keys" else self
 
     def to_dict(self) -> dict[str, Any]:
