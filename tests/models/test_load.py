@@ -1,0 +1,340 @@
+"""Loading: from a folder, from memory, from a hub on loopback; and every way it can be refused."""
+
+import gc
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+from hub_server import COMMIT, Hub
+from transformers import AutoConfig, Qwen2ForCausalLM
+
+from turbo_kv.models import device as device_module
+from turbo_kv.models import load as load_module
+from turbo_kv.models.device import choose_device, choose_dtype, free_memory
+from turbo_kv.models.load import load
+
+CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept():
+    load_module._kept.clear()
+
+
+@pytest.fixture
+def folder(checkpoint, tmp_path) -> Path:
+    """A copy of the checkpoint to damage."""
+    return Path(shutil.copytree(checkpoint, tmp_path / "model"))
+
+
+def edit_config(folder: Path, **changes) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+# A folder
+
+
+def test_a_folder_loads_with_exactly_its_weights(checkpoint):
+    stored = Qwen2ForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    loaded = load(str(checkpoint), "cpu")
+    assert loaded.name == checkpoint.name
+    assert (loaded.device, loaded.dtype) == (CPU, torch.float32)
+    assert loaded.dtype_reason.startswith("fp32")
+    assert not loaded.model.training
+    wanted, got = stored.state_dict(), loaded.model.state_dict()
+    assert wanted.keys() == got.keys()
+    assert all(torch.equal(wanted[name], got[name]) for name in wanted)
+    assert loaded.tokenizer.decode(loaded.tokenizer("wind SW 3")["input_ids"]) == "wind SW 3"
+
+
+def test_weights_bytes_count_tied_tensors_once(checkpoint):
+    loaded = load(str(checkpoint), "cpu")
+    storages = {p.data_ptr(): p.untyped_storage().nbytes() for p in loaded.model.parameters()}
+    assert loaded.model.lm_head.weight is loaded.model.model.embed_tokens.weight
+    assert loaded.weights_bytes == sum(storages.values())
+
+
+def test_progress_begins_and_ends(checkpoint):
+    said = []
+    load(str(checkpoint), "cpu", progress=lambda *step: said.append(step))
+    assert [fraction for fraction, _ in said] == [0.0, 1.0]
+    assert said[0][1].startswith(f"Loading {checkpoint.name} on cpu (fp32")
+
+
+def test_the_last_model_is_kept_and_only_the_last(checkpoint, folder):
+    first = load(str(checkpoint), "cpu")
+    assert load(str(checkpoint), "cpu") is first
+    gone = weakref.ref(first.model)
+    del first
+    load(str(folder), "cpu")
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_failed_load_keeps_the_last_model(checkpoint, tmp_path):
+    first = load(str(checkpoint), "cpu")
+    with pytest.raises(ValueError, match="lacks"):
+        load(str(tmp_path), "cpu")
+    assert load(str(checkpoint), "cpu") is first
+
+
+@pytest.mark.parametrize("absent", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_folder_is_told_what_it_lacks(folder, absent):
+    (folder / absent).unlink()
+    with pytest.raises(ValueError, match=rf"lacks {absent}; a model needs config\.json, token"):
+        load(str(folder))
+
+
+def test_pickled_weights_are_never_read(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"lacks model\.safetensors"):
+        load(str(folder))
+
+
+def test_a_missing_shard_is_named(folder, checkpoint):
+    model = Qwen2ForCausalLM.from_pretrained(checkpoint)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="100KB")
+    shards = sorted(folder.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    load(str(folder))
+    load_module._kept.clear()
+    shards[-1].unlink()
+    with pytest.raises(ValueError, match=f"lacks {shards[-1].name};"):
+        load(str(folder))
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "mamba", None])
+def test_other_architectures_are_refused_by_name(folder, model_type):
+    edit_config(folder, model_type=model_type)
+    with pytest.raises(ValueError, match=f"{model_type!r} is not supported; .* qwen2, qwen3, lla"):
+        load(str(folder))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_type": "mistral", "sliding_window": 64, "layer_types": None},
+        {"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 64},
+    ],
+)
+def test_sliding_windows_are_refused(folder, changes):
+    edit_config(folder, **changes)
+    with pytest.raises(ValueError, match="layers of sliding_attention; only full attention"):
+        load(str(folder))
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "qwen3"])
+def test_supported_architectures_load(tmp_path, tokenizer, config, model_type):
+    values = config.to_dict() | {"model_type": model_type, "sliding_window": None}
+    del values["layer_types"]
+    kind = AutoConfig.for_model(model_type).__class__
+    model = load_module.AutoModelForCausalLM.from_config(kind.from_dict(values))
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert load(str(tmp_path), "cpu").model.config.model_type == model_type
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", '{"model_type": "qwen2", "hidden_size": "x"}']
+)
+def test_a_broken_configuration_is_named(folder, text):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json is not a model config|is not supported"):
+        load(str(folder))
+
+
+def test_damaged_weights_are_named(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=f"the weights in {folder} are damaged"):
+        load(str(folder))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"num_hidden_layers": 3, "layer_types": None}, {"head_dim": 64}]
+)
+def test_weights_of_another_model_are_refused_not_filled_with_noise(folder, changes):
+    edit_config(folder, **changes)
+    with pytest.raises(ValueError, match=r"do not fit its config\.json: \d+ tensors missing or of"):
+        load(str(folder))
+
+
+@pytest.mark.parametrize("name", ["Qwen2.5-8B", "no/such/folder", "", "a" * 5_000, "nul\0"])
+def test_an_unknown_name_is_told_the_choices(name):
+    with pytest.raises(ValueError, match=r"is not known; .*tiny.*, or give the path of a model f"):
+        load(name)
+
+
+# Device and dtype
+
+
+def test_an_absent_device_is_told_the_present_ones(monkeypatch, checkpoint):
+    monkeypatch.setitem(device_module._AVAILABLE, "cuda", lambda: False)
+    with pytest.raises(
+        ValueError, match=r"device 'cuda' is not available; choose one of auto, .*c"
+    ):
+        load(str(checkpoint), "cuda")
+    with pytest.raises(ValueError, match="device 'tpu' is not available"):
+        load(str(checkpoint), "tpu")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "chosen"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_takes_the_fastest_device_present(monkeypatch, cuda, mps, chosen):
+    monkeypatch.setitem(device_module._AVAILABLE, "cuda", lambda: cuda)
+    monkeypatch.setitem(device_module._AVAILABLE, "mps", lambda: mps)
+    assert choose_device() == torch.device(chosen)
+    assert choose_device("cpu") == CPU
+
+
+@pytest.mark.parametrize(
+    ("params", "free", "dtype"),
+    [
+        (1_000, 8_000, torch.float32),
+        (1_000, 7_999, torch.bfloat16),
+        (1_000, 2_000, torch.bfloat16),
+    ],
+)
+def test_cpu_computes_in_fp32_when_that_leaves_half_the_memory(monkeypatch, params, free, dtype):
+    monkeypatch.setattr(device_module, "free_memory", lambda _: free)
+    assert choose_dtype(CPU, params)[0] == dtype
+
+
+def test_weights_that_do_not_fit_are_refused_with_both_sizes(monkeypatch, checkpoint):
+    monkeypatch.setattr(device_module, "free_memory", lambda _: 1_000)
+    with pytest.raises(
+        ValueError, match=r"0\.00 GB do not fit in the 0\.00 GB free on cpu; choose"
+    ):
+        load(str(checkpoint), "cpu")
+
+
+def test_free_memory_is_below_the_container_limit(monkeypatch, tmp_path):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(device_module, "_CONTAINER_LIMITS", (limit,))
+    unlimited = free_memory(CPU)
+    assert unlimited > 2**20
+    limit.write_text("max\n")
+    assert free_memory(CPU) > 2**20
+    limit.write_text(f"{2**20}\n")
+    assert free_memory(CPU) == 2**20
+
+
+# The hub: each case is a process of its own, since the client reads its settings at import
+
+LARGE = 24 * 2**20  # half of it is more than one chunk of the client's
+NAME, REPOSITORY = "Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B"
+FETCH = """
+import sys
+from turbo_kv.models.catalog import card
+from turbo_kv.models.hub import fetch
+print(fetch(card(sys.argv[1]), lambda fraction, text: print(text)))
+"""
+LOAD = """
+import sys
+from turbo_kv.models.load import load
+loaded = load(sys.argv[1], "cpu", lambda fraction, text: print(text))
+print(loaded.name, sum(p.double().sum().item() for p in loaded.model.parameters()))
+"""
+
+
+def run(script: str, endpoint: str, home: Path, **settings: str) -> tuple[list[str], str]:
+    """Lines printed, and the last line of the traceback if there is one."""
+    environment = os.environ | {"NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home)} | settings
+    done = subprocess.run(
+        [sys.executable, "-c", script, NAME],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    failure = done.stderr.strip().splitlines()[-1] if done.returncode else ""
+    return done.stdout.splitlines(), failure
+
+
+@pytest.fixture
+def nobody() -> str:
+    """An address at which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_a_catalog_model_is_fetched_once_and_then_loads_without_the_network(
+    checkpoint, folder, tmp_path, nobody
+):
+    (folder / "pytorch_model.bin").write_bytes(b"never wanted")
+    (folder / "modeling.py").write_text("raise SystemExit")
+    (folder / "large.json").write_bytes(b" " * LARGE)
+    local = load(str(checkpoint), "cpu")
+    total = sum(p.double().sum().item() for p in local.model.parameters())
+    with Hub({REPOSITORY: folder}, cut=("large.json",)) as hub:
+        (said, *_, last), failure = run(LOAD, hub.url, tmp_path)
+        assert not failure
+        assert said == f"Downloading {NAME} from the hub, once: 0.99 GB"
+        assert last == f"{NAME} {total}"
+        assert any("large.json bytes=" in request for request in hub.asked), "not resumed"
+        assert not any(".bin" in request or ".py" in request for request in hub.asked)
+        snapshot = tmp_path / "hub" / "models--Qwen--Qwen2.5-0.5B" / "snapshots" / COMMIT
+        for name in ("model.safetensors", "large.json"):
+            assert (snapshot / name).read_bytes() == (folder / name).read_bytes()
+        hub.asked.clear()
+        assert run(FETCH, hub.url, tmp_path) == ([str(snapshot)], "")
+        assert hub.asked == []
+    lines, failure = run(LOAD, nobody, tmp_path, HF_HUB_OFFLINE="1")
+    assert not failure
+    assert lines[-1] == last
+    (snapshot / "model.safetensors").unlink()
+    _, failure = run(FETCH, nobody, tmp_path)
+    assert f"the hub at {nobody} cannot be reached" in failure
+
+
+REMEDY = (
+    f"Load {NAME} once with the network on, or set HF_HOME to a cache that has it, "
+    "or choose the bundled model 'tiny' or the path of a model folder."
+)
+
+
+def test_an_unreachable_hub_is_said_with_what_to_do(tmp_path, nobody):
+    lines, failure = run(FETCH, nobody, tmp_path)
+    assert lines == [f"Downloading {NAME} from the hub, once: 0.99 GB"]
+    assert failure == (
+        f"ValueError: {NAME} (0.99 GB) is not in the cache {tmp_path / 'hub'}, "
+        f"and the hub at {nobody} cannot be reached. {REMEDY}"
+    )
+
+
+def test_offline_mode_without_a_cached_copy_is_said_with_what_to_do(tmp_path, nobody):
+    _, failure = run(FETCH, nobody, tmp_path, HF_HUB_OFFLINE="1")
+    assert failure == (
+        f"ValueError: {NAME} (0.99 GB) is not in the cache {tmp_path / 'hub'}, "
+        f"and HF_HUB_OFFLINE forbids the network. {REMEDY}"
+    )
+
+
+def test_a_repository_the_hub_does_not_have_is_said_with_what_to_do(tmp_path):
+    with Hub({}) as hub:
+        _, failure = run(FETCH, hub.url, tmp_path)
+    assert failure.startswith(f"ValueError: the hub at {hub.url} does not offer {REPOSITORY} to ")
+    assert failure.endswith(REMEDY)
+
+
+def test_a_repository_without_weights_is_said(folder, tmp_path):
+    (folder / "model.safetensors").unlink()
+    with Hub({REPOSITORY: folder}) as hub:
+        _, failure = run(LOAD, hub.url, tmp_path)
+    assert "lacks model.safetensors; a model needs" in failure
