@@ -1,0 +1,151 @@
+"""A KV cache for transformers that keeps 2 to 4 bits per value.
+
+    model.generate(**inputs, past_key_values=TurboKVCache(model.config))
+
+works under every attention implementation, restoring one layer at a time. After
+`model.set_attn_implementation("turbo_kv")`, a name that importing this module registers, decoding
+reads the packed storage itself. Does not know how a token is coded; `PackedLayer` does.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from typing import Literal, Self, get_args
+
+import torch
+from transformers import Cache, PreTrainedConfig, PreTrainedModel
+
+from turbo_kv.cache.bias import projection_biases
+from turbo_kv.cache.exact import ExactQuantizer
+from turbo_kv.cache.layer import PackedLayer
+from turbo_kv.cache.plan import Plan, check_model
+from turbo_kv.cache.rope import RopeTable, head_dim
+from turbo_kv.quant.centering import Center
+from turbo_kv.quant.config import QuantConfig
+from turbo_kv.quant.quantizer import TurboQuantizer
+
+Sides = Literal["both", "keys", "values", "neither"]
+PURPOSES = ("codes", "scales", "signs", "residual_norms", "means", "open_page", "exact_window")
+
+
+class TurboKVCache(Cache):
+    """One `PackedLayer` per layer of a model whose layers all attend to all tokens, after RoPE.
+
+    config: the model's own `model.config`; its attention implementation is read at every update.
+    quant: how to code. The mean of centering "mean" is that of the first update's tokens, at most
+        256; centering "bias" needs `bias`, which `for_model` fills in.
+    exact_window: how many of the newest tokens stay exact, in the model's dtype.
+    read_back: let a prefill too attend to its tokens as stored, which measuring needs.
+    quantize: which side to code; the other stays exact, in fp32.
+    bias: per layer, the constants to subtract.
+
+    Raises ValueError for sliding windows, layers without RoPE, and rope types without a test.
+    """
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        quant: QuantConfig | None = None,
+        *,
+        exact_window: int = 0,
+        read_back: bool = False,
+        quantize: Sides = "both",
+        bias: Sequence[Center] | None = None,
+    ):
+        quant = quant or QuantConfig()
+        config = config.get_text_config(decoder=True)
+        check_model(config)
+        _check_choices(exact_window, quantize)
+        if quant.centering == "bias" and bias is None:
+            raise ValueError(
+                "centering 'bias' needs the projections' biases, which a config does not hold: "
+                "use TurboKVCache.for_model(model, quant), or centering 'mean'"
+            )
+        self.quant = quant
+        self.plan = Plan(
+            kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
+            head_dim=head_dim(config),
+            max_tokens=config.max_position_embeddings,
+            rope=RopeTable.from_config(config),
+            # A function is not copied with the cache: copies follow the same model.
+            attention=lambda: config._attn_implementation,
+            quantizers=partial(_quantizers, head_dim(config), quant, quantize),
+            frozen_mean=quant.centering == "mean",
+            read_back=read_back,
+            exact_window=exact_window,
+        )
+        if quant.centering != "bias":
+            bias = [None] * config.num_hidden_layers
+        layers = [
+            PackedLayer(self.plan, index, bias[index]) for index in range(config.num_hidden_layers)
+        ]
+        super().__init__(layers=layers)
+
+    @classmethod
+    def for_model(
+        cls,
+        model: PreTrainedModel,
+        quant: QuantConfig | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **options,
+    ) -> Self:
+        """A cache that knows the model's biases, for any centering.
+
+        attention_mask: that of the prompts (B, T), where centering "bias" meets left padding.
+        options: as for the class. Raises ValueError for "bias" on a model without key biases.
+        """
+        if quant is not None and quant.centering == "bias":
+            options["bias"] = projection_biases(model, attention_mask)
+        return cls(model.config, quant, **options)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs
+    ):
+        """Store one layer's states and return what its attention sees; see `PackedLayer.update`."""
+        if layer_idx >= len(self.layers):
+            raise ValueError(
+                f"this cache was made for a model of {len(self.layers)} layers and was given layer "
+                f"{layer_idx}; make the cache from the config of the model that uses it"
+            )
+        if layer_idx == 0 and len({layer.cumulative_length for layer in self.layers}) > 1:
+            raise ValueError(
+                "the layers hold different numbers of tokens, because a forward ended early or "
+                "another model used this cache; reset() it or make another"
+            )
+        return super().update(key_states, value_states, layer_idx, *args, **kwargs)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of storage of everything kept for the tokens, over all layers."""
+        return sum(layer.nbytes for layer in self.layers)
+
+    def stored(self) -> dict[str, int]:
+        """Bytes of storage by purpose, over all layers; they sum to `nbytes`.
+
+        open_page: room that growing left unfilled. exact_window: newest tokens not coded.
+        """
+        stored = dict.fromkeys(PURPOSES, 0)
+        for layer in self.layers:
+            for purpose, size in layer.stored().items():
+                stored[purpose] += size
+        return stored
+
+
+@lru_cache(maxsize=16)
+def _quantizers(
+    head_dim: int, quant: QuantConfig, quantize: Sides, device: torch.device
+) -> tuple[TurboQuantizer | ExactQuantizer, TurboQuantizer | ExactQuantizer]:
+    """Those of keys and of values, shared by every layer on a device."""
+    keys = TurboQuantizer(head_dim, quant, device)
+    values = TurboQuantizer(head_dim, quant.for_values, device)
+    exact = ExactQuantizer(head_dim)
+    return (
+        keys if quantize in ("both", "keys") else exact,
+        values if quantize in ("both", "values") else exact,
+    )
+
+
+def _check_choices(exact_window: int, quantize: str) -> None:
+    if exact_window < 0:
+        raise ValueError(f"exact_window is {exact_window}; choose 0 or a number of tokens")
+    if quantize not in get_args(Sides):
+        raise ValueError(f"quantize is {quantize!r}; choose one of {', '.join(get_args(Sides))}")

@@ -1,0 +1,113 @@
+"""Attention on packed states, a page of slots at a time: never more than one page is expanded.
+
+The rotation H of a head is orthonormal, so with stored key j = R(j) μ_k + s_j Hᵀ c_j
+
+    q · k_j = q · R(j) μ_k + s_j (H q) · c_j        Σ p_j v_j = (Σ p_j) μ_v + Hᵀ Σ p_j s_j c_j
+
+the query is rotated once, the output is un-rotated once, and no key ever is. The G queries that
+share a KV head (times T) are the rows of one matrix, which is what makes this fast on a CPU.
+Only operations that CPU, CUDA and MPS share; does not know the bits, `expand` does.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+from turbo_kv.kernels.reference import mask_scores
+from turbo_kv.kernels.states import PackedStates
+from turbo_kv.quant.packing import PackedVectors
+from turbo_kv.quant.quantizer import TurboQuantizer
+
+PAGE_VECTORS = 4096
+
+Expand = Callable[[TurboQuantizer, PackedVectors], tuple[torch.Tensor, torch.Tensor | None]]
+
+
+def dequantized(quantizer: TurboQuantizer, packed: PackedVectors) -> tuple[torch.Tensor, None]:
+    """A page in the rotated basis, fp32 (B, H_kv, T, D), its scales already applied."""
+    return quantizer.dequantize_rotated(packed), None
+
+
+def attention(
+    query_states: torch.Tensor,
+    states: PackedStates,
+    attention_mask: torch.Tensor | None = None,
+    scaling: float | None = None,
+    *,
+    expand: Expand = dequantized,
+    page_vectors: int = PAGE_VECTORS,
+) -> torch.Tensor:
+    """As `reference.attention`; `expand` gives a page's vectors and, if they lack it, their scale.
+
+    page_vectors: how many vectors, over batch and heads, are expanded at once.
+    """
+    batch, query_heads, length, head_dim = query_states.shape
+    kv_heads = states.exact_keys.shape[1]
+    scaling = head_dim**-0.5 if scaling is None else scaling
+    queries = query_states.reshape(batch, kv_heads, -1, head_dim).float() * scaling
+    page = max(1, page_vectors // (batch * kv_heads))
+
+    scores = _packed_scores(queries, states, expand, page)  # (B, H_kv, G * T, S)
+    if states.exact_keys.shape[2]:
+        exact = queries @ states.exact_keys.float().transpose(2, 3)
+        scores = torch.cat((scores, exact), dim=-1)
+    by_query = scores.view(batch, query_heads, length, -1)
+    weights = mask_scores(by_query, attention_mask).softmax(dim=-1).view(scores.shape)
+    return _output(weights, states, expand, page).view(query_states.shape)
+
+
+def _packed_scores(
+    queries: torch.Tensor, states: PackedStates, expand: Expand, page: int
+) -> torch.Tensor:
+    """Scores of the packed slots, (B, H_kv, R, T)."""
+    scores = _mean_scores(queries, states)
+    rotated = states.key_quantizer.rotate(queries)
+    for slots in _pages(states.keys.seq_len, page):
+        vectors, scales = expand(states.key_quantizer, states.keys.slice(slots.start, slots.stop))
+        scores_of_page = rotated @ vectors.transpose(2, 3)
+        if scales is None:
+            scores[..., slots] += scores_of_page
+        else:
+            scores[..., slots].addcmul_(scores_of_page, scales[:, :, None])
+    return scores
+
+
+def _mean_scores(queries: torch.Tensor, states: PackedStates) -> torch.Tensor:
+    """q · R(j) μ for every packed slot j: per RoPE pair, two numbers against cos j and sin j."""
+    batch, kv_heads, rows, head_dim = queries.shape
+    slots, half = states.keys.seq_len, head_dim // 2
+    if states.center is None:
+        return queries.new_zeros(batch, kv_heads, rows, slots)
+    q1, q2 = queries.split(half, dim=-1)
+    m1, m2 = states.center.key_mean[:, :, None].split(half, dim=-1)
+    along = (q1 * m1 + q2 * m2).view(-1, half)
+    across = (q2 * m1 - q1 * m2).view(-1, half)
+    scores = along @ states.cos[:, :half].T
+    scores.addmm_(across, states.sin[:, :half].T)
+    return scores.view(batch, kv_heads, rows, slots)
+
+
+def _output(weights: torch.Tensor, states: PackedStates, expand: Expand, page: int) -> torch.Tensor:
+    """Weighted sum of all values, (B, H_kv, R, D)."""
+    past = states.values.seq_len
+    packed, exact = weights.split((past, weights.shape[-1] - past), dim=-1)
+    rotated = weights.new_zeros(*weights.shape[:-1], states.exact_values.shape[-1])
+    for slots in _pages(past, page):
+        vectors, scales = expand(
+            states.value_quantizer, states.values.slice(slots.start, slots.stop)
+        )
+        weights_of_page = packed[..., slots]
+        if scales is not None:
+            weights_of_page = weights_of_page * scales[:, :, None]
+        rotated += weights_of_page @ vectors
+    output = states.value_quantizer.unrotate(rotated)
+    if states.center is not None:
+        output += packed.sum(dim=-1, keepdim=True) * states.center.value_mean[:, :, None]
+    if exact.shape[-1]:
+        output += exact @ states.exact_values.float()
+    return output
+
+
+def _pages(slots: int, page: int) -> Iterator[slice]:
+    for start in range(0, slots, page):
+        yield slice(start, min(start + page, slots))
