@@ -29,7 +29,7 @@ _LIBRARY_MODULES = (
 )
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _UP_TO_LAST_WORD = re.compile(r".*\S(?= \S)", re.DOTALL)
-_COUNTED_IN_FULL = 100_000  # characters; tokenizing them takes about a tenth of a second
+_COUNTED_IN_FULL = 50_000  # characters; longer texts take a noticeable time to tokenize
 
 
 @dataclass(frozen=True)
