@@ -17,6 +17,7 @@ from transformers import AutoConfig, Qwen2ForCausalLM
 
 from turbo_kv.models import device as device_module
 from turbo_kv.models import load as load_module
+from turbo_kv.models import tiny
 from turbo_kv.models.device import choose_device, choose_dtype, free_memory
 from turbo_kv.models.load import load
 
@@ -338,3 +339,17 @@ def test_a_repository_without_weights_is_said(folder, tmp_path):
     with Hub({REPOSITORY: folder}) as hub:
         _, failure = run(LOAD, hub.url, tmp_path)
     assert "lacks model.safetensors; a model needs" in failure
+
+
+# The bundled model
+
+
+def test_a_missing_bundled_model_is_said_with_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(tiny, "FOLDER", tmp_path)
+    with pytest.raises(ValueError, match=r"has no weights in .*; .* train-tiny --corpus DIR"):
+        load("tiny", "cpu")
+
+
+def test_the_bundled_model_is_named_tiny(monkeypatch, checkpoint):
+    monkeypatch.setattr(tiny, "FOLDER", checkpoint)
+    assert load("tiny", "cpu").name == "tiny"

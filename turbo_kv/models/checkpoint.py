@@ -1,6 +1,6 @@
-"""What a model folder must hold, and which architectures this project measures.
+"""Reads a model folder's configuration and refuses architectures this project does not measure.
 
-Reads `config.json` and file names; loads no weights.
+Loads no weights.
 """
 
 import json
@@ -9,17 +9,9 @@ from pathlib import Path
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig
 
+from turbo_kv.models.files import missing_files
+
 ARCHITECTURES = ("qwen2", "qwen3", "llama", "mistral")
-
-
-def missing_files(folder: Path) -> list[str]:
-    """The files a folder lacks: configuration, tokenizer, or any shard of the weights."""
-    index = folder / "model.safetensors.index.json"
-    shards = ["model.safetensors"]
-    if index.is_file():
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    needed = ["config.json", "tokenizer.json", *shards]
-    return [name for name in needed if not (folder / name).is_file()]
 
 
 def read_config(folder: Path) -> PreTrainedConfig:

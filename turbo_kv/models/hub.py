@@ -17,10 +17,8 @@ from huggingface_hub.errors import (
 )
 
 from turbo_kv.models.catalog import ModelCard
-from turbo_kv.models.checkpoint import missing_files
+from turbo_kv.models.files import PATTERNS, missing_files
 from turbo_kv.models.progress import Progress, silent
-
-FILES = ["*.safetensors", "*.json"]
 
 
 def fetch(card: ModelCard, progress: Progress = silent) -> Path:
@@ -34,7 +32,7 @@ def fetch(card: ModelCard, progress: Progress = silent) -> Path:
     size = f"{card.weights_bytes / 1e9:.2f} GB"
     progress(0.0, f"Downloading {card.name} from the hub, once: {size}")
     try:
-        folder = snapshot_download(card.repo_id, revision=card.revision, allow_patterns=FILES)
+        folder = snapshot_download(card.repo_id, revision=card.revision, allow_patterns=PATTERNS)
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ValueError(
             f"the hub at {constants.ENDPOINT} does not offer {card.repo_id} to you: it has moved, "
@@ -51,7 +49,7 @@ def fetch(card: ModelCard, progress: Progress = silent) -> Path:
 def _cached(card: ModelCard) -> Path | None:
     try:
         folder = snapshot_download(
-            card.repo_id, revision=card.revision, allow_patterns=FILES, local_files_only=True
+            card.repo_id, revision=card.revision, allow_patterns=PATTERNS, local_files_only=True
         )
     except LocalEntryNotFoundError:
         return None
