@@ -20,15 +20,13 @@ GROUPS = {1: (8, 1), 2: (4, 1), 3: (8, 3), 4: (2, 1)}  # bits -> fewest codes th
 
 
 def pack(codes: Tensor, bits: int) -> Tensor:
-    """Pack codes (..., n), uint8 below 2^bits, into bytes (..., ⌈n·bits/8⌉), uint8."""
+    """Pack codes (..., n), integers below 2^bits, into bytes (..., ⌈n·bits/8⌉), uint8."""
     codes_per_group, bytes_per_group = _group(bits)
-    count = codes.shape[-1]
-    groups = -(-count // codes_per_group)
-    codes = F.pad(codes, (0, groups * codes_per_group - count)).to(torch.int32)
-    codes = codes.unflatten(-1, (groups, codes_per_group))
-    words = (codes << _steps(codes_per_group, bits, codes.device)).sum(-1, dtype=torch.int32)
-    packed = words.unsqueeze(-1) >> _steps(bytes_per_group, 8, codes.device) & 255
-    return packed.to(torch.uint8).flatten(-2)[..., : packed_size(count, bits)].contiguous()
+    size = packed_size(codes.shape[-1], bits)
+    groups = _in_groups(codes, codes_per_group).to(torch.int32)
+    shifted = groups << _steps(codes_per_group, bits, codes.device)
+    words = shifted.sum(-1, keepdim=True, dtype=torch.int32)  # the least significant bytes first
+    return words.view(torch.uint8)[..., :bytes_per_group].flatten(-2)[..., :size].contiguous()
 
 
 def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
@@ -143,15 +141,20 @@ def _group(bits: int) -> tuple[int, int]:
 
 
 def _windows(packed: Tensor, bits: int) -> Tensor:
-    """Cut bytes (..., n) into table indices, int32: bytes, or 12-bit halves of 3-bit groups."""
+    """Cut bytes (..., n) into table indices, int32: bytes, or 12-bit halves of 3-byte groups."""
     if bits != 3:
         return packed.to(torch.int32)
-    packed = F.pad(packed, (0, -packed.shape[-1] % 3))
-    groups = packed.unflatten(-1, (packed.shape[-1] // 3, 3)).to(torch.int32)
-    low, middle, high = groups.unbind(-1)
-    return torch.stack((low | (middle & 15) << 8, middle >> 4 | high << 4), -1).flatten(-2)
+    words = F.pad(_in_groups(packed, 3), (0, 1)).view(torch.int32)  # (..., groups, 1)
+    return (words >> _steps(2, 12, packed.device) & 0xFFF).flatten(-2)
+
+
+def _in_groups(x: Tensor, size: int) -> Tensor:
+    """(..., n) as (..., groups, size), zeros filling the last group."""
+    missing = -x.shape[-1] % size
+    x = F.pad(x, (0, missing)) if missing else x
+    return x.unflatten(-1, (x.shape[-1] // size, size))
 
 
 def _steps(count: int, step: int, device: torch.device) -> Tensor:
-    """0, step, 2·step, ...: how far each of `count` fields is shifted."""
+    """0, step, 2·step, ...: how far each of `count` fields is shifted, int32."""
     return torch.arange(0, count * step, step, dtype=torch.int32, device=device)

@@ -14,7 +14,7 @@ from math import pi, sqrt
 import torch
 from torch import Tensor
 
-from turbo_kv.quant.packing import pack, unpack
+from turbo_kv.quant.packing import look_up, pack, window_table
 from turbo_kv.quant.rows import times
 
 
@@ -26,14 +26,15 @@ class Sketch:
         projection = torch.randn(head_dim, head_dim, generator=generator)  # S
         self.head_dim = head_dim
         self.project = projection.T.contiguous().to(device)
+        self.plus_minus = window_table(torch.tensor((-1.0, 1.0), device=device), 1)
         self.back = (projection * (sqrt(pi / 2) / head_dim)).to(device)
 
     def sketch(self, residual: Tensor) -> tuple[Tensor, Tensor]:
         """Sketch residuals (..., D), fp32: packed signs (..., ⌈D/8⌉), uint8, and norms, fp16."""
         signs = times(residual, self.project) > 0
-        return pack(signs.to(torch.uint8), 1), residual.norm(dim=-1).half()
+        return pack(signs, 1), residual.norm(dim=-1).half()
 
     def restore(self, signs: Tensor, norms: Tensor) -> Tensor:
         """The unbiased estimate of the residuals: (..., D), fp32."""
-        directions = unpack(signs, 1, self.head_dim).float() * 2 - 1
-        return times(directions, self.back) * norms.float().unsqueeze(-1)
+        directions = look_up(signs, 1, self.plus_minus, self.head_dim)
+        return times(directions, self.back).mul_(norms.float().unsqueeze(-1))

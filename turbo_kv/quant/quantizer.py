@@ -17,6 +17,7 @@ from turbo_kv.quant.packing import PackedVectors, look_up, pack, window_table
 from turbo_kv.quant.qjl import Sketch
 
 SMALLEST_HEAD = 16
+VALUES_AT_ONCE = 2**16  # temporaries that stay in a core's cache
 SKETCH_SEEDS = 2**31  # beyond every seed of a rotation, so that the two draws differ
 
 
@@ -44,28 +45,24 @@ class TurboQuantizer:
             HadamardRotation(head_dim, config.seed, device) if config.rotation else NoRotation()
         )
         book = codebook(self.bits, head_dim)
-        self.boundaries = book.boundaries.tolist()
+        self.boundaries = book.boundaries.to(device).unbind()
         self.centroids = window_table(book.centroids.to(device), self.bits)
         self.sketch = Sketch(head_dim, config.seed + SKETCH_SEEDS, device) if config.qjl else None
 
     def quantize(self, x: Tensor) -> PackedVectors:
         """Code vectors (B, H, T, D), already centred, of any float dtype.
 
-        Raises ValueError for NaN or infinity, and for norms beyond fp16.
+        Raises ValueError for another D, for NaN or infinity, and for norms beyond an fp16 scale.
         """
-        rotated = self.rotation.rotate(x)  # (B, H, T, D)
-        norms = rotated.norm(dim=-1, keepdim=True)
-        codes = self._pack_codes(rotated / norms.clamp_min(torch.finfo(torch.float32).tiny))
-        chosen = self._look_up(codes)
-        scales = (norms / chosen.norm(dim=-1, keepdim=True)).half()
+        if x.shape[-1] != self.head_dim:
+            raise ValueError(f"vectors of {x.shape[-1]} values; this codes {self.head_dim}")
+        blocks = x.reshape(-1, self.head_dim).split(VALUES_AT_ONCE // self.head_dim)
+        columns = zip(*map(self._quantize_rows, blocks), strict=True)
+        codes, scales, *sketch = (torch.cat(c).unflatten(0, x.shape[:-1]) for c in columns)
         if not scales.isfinite().all():
             raise ValueError(_why_not(x))
-        signs = residual_norms = None
-        if self.sketch is not None:
-            signs, residual_norms = self.sketch.sketch(rotated - scales * chosen)
-        return PackedVectors(
-            codes, scales.squeeze(-1), signs, residual_norms, self.bits, self.head_dim
-        )
+        signs, residual_norms = sketch or (None, None)
+        return PackedVectors(codes, scales, signs, residual_norms, self.bits, self.head_dim)
 
     def dequantize(self, packed: PackedVectors) -> Tensor:
         """Restore vectors (B, H, T, D), fp32."""
@@ -89,12 +86,28 @@ class TurboQuantizer:
         """Turn vectors (..., D) back; fp32."""
         return self.rotation.unrotate(y)
 
-    def _pack_codes(self, unit: Tensor) -> Tensor:
-        """Pack, for every coordinate, how many boundaries lie below it."""
-        codes = torch.zeros_like(unit, dtype=torch.uint8)
+    def _quantize_rows(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Codes and scales of vectors (N, D), and with a sketch its signs and residual norms."""
+        rotated = self.rotation.rotate(x)
+        norms = rotated.norm(dim=-1)
+        unit = rotated / norms.clamp_min(torch.finfo(torch.float32).tiny).unsqueeze(-1)
+        codes = pack(self._cells(unit), self.bits)
+        chosen = self._look_up(codes)
+        scales = (norms / chosen.norm(dim=-1)).half()
+        if self.sketch is None:
+            return codes, scales
+        residual = rotated - chosen * scales.float().unsqueeze(-1)
+        return codes, scales, *self.sketch.sketch(residual)
+
+    def _cells(self, unit: Tensor) -> Tensor:
+        """How many boundaries lie below each coordinate, fp32: compared and counted in one dtype.
+
+        Comparing into bool and counting in integers is slower than the bytes it saves.
+        """
+        cells, above = torch.zeros_like(unit), torch.empty_like(unit)
         for boundary in self.boundaries:
-            codes += unit > boundary
-        return pack(codes, self.bits)
+            cells += torch.gt(unit, boundary, out=above)
+        return cells
 
     def _look_up(self, codes: Tensor) -> Tensor:
         return look_up(codes, self.bits, self.centroids, self.head_dim)
@@ -107,8 +120,8 @@ def _why_not(x: Tensor) -> str:
             f"{broken} of {x.shape[:-1].numel()} vectors hold NaN or infinity; "
             "find where the model produced them: no code can store them"
         )
-    largest = x.float().norm(dim=-1).max().item()
+    largest = x.cpu().double().norm(dim=-1).max().item()
     return (
-        f"the largest norm is {largest:.4g}, beyond the {torch.finfo(torch.float16).max:.0f} that "
-        "an fp16 scale holds; centre the vectors first or scale them down"
+        f"the largest norm is {largest:.6g}; its fp16 scale would pass "
+        f"{torch.finfo(torch.float16).max:.0f}; centre the vectors first or scale them down"
     )
