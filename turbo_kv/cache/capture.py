@@ -4,8 +4,7 @@ Keys and values are what the model itself cached, after RoPE; nothing here is qu
 reads the prompt in chunks, so no tokens-by-tokens matrix exists, and it leaves as it came.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +12,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, DynamicCach
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from turbo_kv.cache.attending import attending
 from turbo_kv.cache.rope import RopeTable
 
 CHUNK = 512
@@ -93,7 +93,7 @@ def capture(
     recorder = _Recorder(queries)
     # The short chunk comes first, so that the last one alone holds all queries to keep.
     stops = range(length % chunk or min(chunk, length), length + 1, chunk)
-    with _recording(model):
+    with attending(model, RECORDING):
         for start, stop in zip((0, *stops), stops):
             output = model(
                 tokens[:, start:stop],
@@ -147,16 +147,6 @@ def _recording_attention(module, query, key, value, attention_mask, *, recorder,
 
 AttentionInterface.register(RECORDING, _recording_attention)
 AttentionMaskInterface.register(RECORDING, sdpa_mask)
-
-
-@contextmanager
-def _recording(model: PreTrainedModel) -> Iterator[None]:
-    before = model.config._attn_implementation
-    model.set_attn_implementation(RECORDING)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
 
 
 def _refuse_forgetting(config, length: int) -> None:
