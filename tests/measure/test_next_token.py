@@ -1,15 +1,11 @@
 """Laws of teacher-forced prediction through two caches."""
 
-import math
-
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM
 from transformers.cache_utils import DynamicLayer
 
-from turbo_kv.measure.next_token import FIRST, batch_means_stderr, compare, feed, outcomes
+from turbo_kv.measure.next_token import FIRST, compare, feed, outcomes
 
 
 class RoundedLayer(DynamicLayer):
@@ -114,25 +110,3 @@ def test_other_shapes_are_refused(model, shape):
 def test_an_empty_chunk_is_refused(model):
     with pytest.raises(ValueError, match="chunk is 0"):
         compare(model, tokens(20), exact(model), chunk=0)
-
-
-@given(st.integers(2, 3000))
-@settings(deadline=None, max_examples=25)
-def test_standard_error_is_finite_and_positive(count):
-    samples = torch.randn(count, generator=torch.Generator().manual_seed(count))
-    assert 0 < batch_means_stderr(samples) < math.inf
-
-
-def test_standard_error_knows_correlation():
-    """An AR(1) series of coefficient 0.8 has 9 times the variance of the mean of white noise."""
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(200, 2500, generator=generator)
-    series = torch.zeros_like(noise)
-    series[:, 0] = noise[:, 0] / 0.6
-    for t in range(1, noise.shape[1]):
-        series[:, t] = 0.8 * series[:, t - 1] + noise[:, t]
-    true = series.mean(-1).std()
-    estimates = torch.tensor([batch_means_stderr(row) for row in series])
-    assert 0.8 * true < estimates.mean() < 1.1 * true
-    plain = series.std(-1).mean() / math.sqrt(series.shape[1])
-    assert plain < 0.4 * true

@@ -10,16 +10,16 @@ takes as `past_key_values`; None is the model's own, exact one. Knows nothing of
 stores; one that hands back the current chunk exactly would hide most of its error here.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from time import perf_counter
 
 import torch
 
+from turbo_kv.cache.layer import MEAN_TOKENS
 from turbo_kv.models.progress import Progress, silent
 
-FIRST = 256
+FIRST = MEAN_TOKENS
 _ROWS = 64  # positions compared at once: a few vocabulary-wide fp32 temporaries each
 
 
@@ -127,15 +127,3 @@ def outcomes(
         quantized_right=guess == came,
     )
     return Predictions(*(getattr(results, f.name).cpu() for f in fields(Predictions)))
-
-
-def batch_means_stderr(samples: torch.Tensor) -> float:
-    """Standard error of the mean of correlated samples `(N,)`, N at least 2.
-
-    Neighbouring tokens are easy or hard together, so the plain formula is too hopeful. The spread
-    of the means of about √N consecutive blocks of √N samples keeps short-range correlation inside
-    the blocks (batch means; a remainder shorter than a block is left out).
-    """
-    size = math.isqrt(len(samples))
-    blocks = samples[: len(samples) // size * size].double().reshape(-1, size).mean(-1)
-    return float(blocks.std(correction=1) / math.sqrt(len(blocks)))

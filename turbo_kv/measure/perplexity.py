@@ -1,0 +1,127 @@
+"""Perplexity measured through the live cache: every token attends to packed history.
+
+A text goes through the model twice, in lock-step: with the model's own exact cache, and with a
+`TurboKVCache` that reads every token back from its store. The tokens of the current chunk too:
+attended exactly, as in a plain prefill, they would hide most of the error. Reads the text once and
+keeps no logits; how predictions become figures is quality.py's.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from turbo_kv.cache.attending import attending
+from turbo_kv.cache.attention import NAME as PACKED_ATTENTION
+from turbo_kv.cache.kv_cache import TurboKVCache
+from turbo_kv.cache.layer import DECODE_TOKENS
+from turbo_kv.measure.facts import model_facts, text_facts
+from turbo_kv.measure.next_token import compare
+from turbo_kv.measure.quality import Quality
+from turbo_kv.measure.report import ModelFacts, StoredBytes, TextFacts
+from turbo_kv.models.load import load
+from turbo_kv.models.progress import Progress, silent
+from turbo_kv.models.text import prepare
+from turbo_kv.quant.config import QuantConfig
+
+CHUNK = 512
+BF16_BITS = 16
+
+
+@dataclass(frozen=True)
+class PerplexityReport:
+    """What one run measured.
+
+    chunk: tokens per forward, after a first one that holds at least 256. path: what attention read.
+    before_bytes: all keys and values in bf16. after: bytes of storage held at the end of the text.
+    Rates are in tokens per second of forward passes.
+    """
+
+    model: ModelFacts
+    text: TextFacts
+    tokens: int
+    config: QuantConfig
+    chunk: int
+    path: str
+    quality: Quality
+    before_bytes: int
+    after: StoredBytes
+    reference_rate: float
+    quantized_rate: float
+
+    @property
+    def ratio(self) -> float:
+        return self.before_bytes / self.after.total
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "model": asdict(self.model),
+            "text": asdict(self.text),
+            "tokens": self.tokens,
+            "config": self.config.to_dict(),
+            "chunk": self.chunk,
+            "path": self.path,
+            **self.quality.to_dict(),
+            "memory": {
+                "before_bytes": self.before_bytes,
+                "after_bytes": self.after.total,
+                "ratio": self.ratio,
+                "bits_per_value": BF16_BITS / self.ratio,
+                "stored": asdict(self.after),
+            },
+            "tokens_per_second": {
+                "reference": self.reference_rate,
+                "quantized": self.quantized_rate,
+            },
+        }
+
+
+def measure_perplexity(
+    model: str = "tiny",
+    text: str | None = None,
+    context: int = 2048,
+    *,
+    device: str = "auto",
+    config: QuantConfig | None = None,
+    chunk: int = CHUNK,
+    progress: Progress = silent,
+) -> PerplexityReport:
+    """Predict every token of a text but the first, exactly and from the packed cache.
+
+    The keywords are `analyze`'s. chunk: tokens per forward; 1 decodes token by token, as generation
+    does, and reads the packed storage itself. Raises ValueError for what cannot be loaded, read or
+    stored.
+    """
+    config = config or QuantConfig()
+    loaded = load(model, device, lambda done, said: progress(0.2 * done, said))
+    limit = loaded.model.config.get_text_config().max_position_embeddings
+    prepared = prepare(loaded.tokenizer, text, context, limit)
+    cache = TurboKVCache.for_model(loaded.model, config, read_back=True)
+    with attending(loaded.model, PACKED_ATTENTION):
+        result = compare(
+            loaded.model,
+            prepared.tokens.to(loaded.device),
+            cache,
+            chunk,
+            lambda done, said: progress(0.2 + 0.8 * done, said),
+        )
+    facts, tokens = model_facts(loaded), prepared.tokens.shape[1]
+    return PerplexityReport(
+        model=facts,
+        text=text_facts(prepared),
+        tokens=tokens,
+        config=config,
+        chunk=chunk,
+        path=path(chunk),
+        quality=Quality.of(result.predictions),
+        before_bytes=2 * facts.layers * facts.kv_heads * facts.head_dim * tokens * BF16_BITS // 8,
+        after=StoredBytes(**cache.stored()),
+        reference_rate=tokens / result.reference_seconds,
+        quantized_rate=tokens / result.quantized_seconds,
+    )
+
+
+def path(chunk: int) -> str:
+    """What attention reads at this chunk size, every token as stored."""
+    if chunk <= DECODE_TOKENS:
+        return f"{PACKED_ATTENTION} attention on packed storage, every token read back"
+    return "SDPA on restored keys and values, every token read back"
