@@ -71,7 +71,13 @@ SINGLE = {
         "turbo_kv.models",
         "turbo_kv.quant.config",
     },
-    "turbo_kv/ui/limits.py": {"spaces", "gradio", "turbo_kv.models.catalog", "turbo_kv.measure"},
+    "turbo_kv/ui/limits.py": {
+        "spaces",
+        "gradio",
+        "turbo_kv.models.catalog",
+        "turbo_kv.measure",
+        "turbo_kv.quant.config",
+    },
     "turbo_kv/__init__.py": {"turbo_kv"},
     "app.py": {"spaces", "turbo_kv.ui"},
 }

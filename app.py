@@ -1,0 +1,23 @@
+"""Serve the page: `python app.py`. Also the entry of a Space."""
+
+# ruff: noqa: E402, UP031, UP036
+import contextlib
+import os
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit("turbo_kv needs Python 3.11 or newer; this is %s." % sys.version.split()[0])
+
+# gradio and the hub client read these when they are imported.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+for name in ("NO_PROXY", "no_proxy"):
+    os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
+
+with contextlib.suppress(ImportError):
+    import spaces  # noqa: F401  before torch, on a Space with a shared GPU
+
+from turbo_kv.ui.build import launch
+
+if __name__ == "__main__":
+    launch()

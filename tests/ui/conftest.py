@@ -1,0 +1,70 @@
+"""A stand-in for the measuring side, for tests of what the page does with its answers."""
+
+import numpy as np
+import pytest
+import reports
+
+from turbo_kv.measure.report import Request
+from turbo_kv.quant.config import QuantConfig
+from turbo_kv.ui import engine, limits
+from turbo_kv.ui.actions import Actions
+from turbo_kv.ui.engine import Map
+from turbo_kv.ui.precomputed import Precomputed
+from turbo_kv.ui.session import first
+
+PLAIN = QuantConfig(centering="off")
+
+
+def attention(shift: float = 0.0) -> np.ndarray:
+    """Causal attention weights (8, 8) whose rows sum to one."""
+    logits = np.arange(64.0).reshape(8, 8) % 5 + shift * np.eye(8)
+    weights = np.where(np.tri(8, dtype=bool), np.exp(logits), 0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def a_map() -> Map:
+    return Map(attention(), attention(2.0), 2040, mass=0.9, total_variation=0.12, top1=0.75)
+
+
+@pytest.fixture
+def stored() -> Precomputed:
+    """The first paint: centred, compared with plain."""
+    both = [reports.report(), reports.report(PLAIN)]
+    session = first(Request(), both, number=0, precomputed=True)
+    return Precomputed(session, {(r.config, *session.selected): a_map() for r in both})
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[str]:
+    """Every call to the measuring side, which answers with synthetic reports."""
+    made: list[str] = []
+
+    def prepare(self, request, progress):
+        made.append(f"prepare {request.model} {request.context}")
+        for step in range(3):
+            progress(step / 3, f"Reading chunk {step}")
+        self._kept[request] = "prepared"
+        return "prepared"
+
+    def find(self, request):
+        return "prepared" if self._kept else None
+
+    def measure(prepared, config):
+        made.append(f"measure {config.centering} {config.bits}")
+        for finished in range(1, reports.LAYERS + 1):
+            yield reports.report(config, finished)
+
+    def attention_map(prepared, config, layer, head):
+        made.append(f"map {layer} {head}")
+        return a_map()
+
+    monkeypatch.setattr(engine.Captures, "prepare", prepare)
+    monkeypatch.setattr(engine.Captures, "find", find)
+    monkeypatch.setattr(engine, "measure", measure)
+    monkeypatch.setattr(engine, "attention_map", attention_map)
+    return made
+
+
+@pytest.fixture
+def actions(stored, calls) -> Actions:
+    return Actions(limits.LOCAL, stored)

@@ -1,0 +1,68 @@
+"""Makes the result that the page shows before anybody pressed Run: the tiny model, both centrings.
+
+Measures the default text as anybody would, stamps it, and keeps the attention maps of the head
+that suffers most. Knows the file's form, not the page.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from turbo_kv.bench.stamp import stamp
+from turbo_kv.measure.analyze import measure, prepare
+from turbo_kv.measure.attention_map import attention_map
+from turbo_kv.measure.report import Report, Request
+from turbo_kv.models.progress import Progress, silent
+
+NAME = "precomputed-tiny"
+DIGITS = 6
+
+
+def precompute(folder: Path, progress: Progress = silent) -> tuple[Path, Path]:
+    """Write the reports (JSON) and the maps (npz, fp16) into `folder`; returns both paths.
+
+    The first report is the default configuration, the second the same without centring.
+    """
+    request = Request()
+    prepared = prepare(request, progress)
+    reports: list[Report] = []
+    for config in (request.config, replace(request.config, centering="off")):
+        *_, report = measure(prepared, config)
+        reports.append(report)
+    layer, head = _worst(reports)
+    maps = [attention_map(prepared, report.config, layer, head) for report in reports]
+
+    folder.mkdir(parents=True, exist_ok=True)
+    data, arrays = folder / f"{NAME}.json", folder / f"{NAME}.npz"
+    facts = [
+        {name: getattr(m, name) for name in ("first_key", "mass", "total_variation", "top1")}
+        for m in maps
+    ]
+    stored = {
+        "stamp": stamp(),
+        "head": [layer, head],
+        "maps": facts,
+        "reports": [report.to_dict() for report in reports],
+    }
+    data.write_text(json.dumps(_rounded(stored), indent=1) + "\n")
+    packed = {f"packed_{index}": m.packed.astype(np.float16) for index, m in enumerate(maps)}
+    np.savez_compressed(arrays, exact=maps[0].exact.astype(np.float16), **packed)
+    return data, arrays
+
+
+def _worst(reports: list[Report]) -> tuple[int, int]:
+    """(layer, head) of the largest attention KL in any report."""
+    hurt = max((report.grid("attention_kl") for report in reports), key=np.max)
+    layer, head = np.unravel_index(hurt.argmax(), hurt.shape)
+    return int(layer), int(head)
+
+
+def _rounded(value: object) -> object:
+    """The same JSON with its fractions cut to the digits that matter."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value

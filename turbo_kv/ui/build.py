@@ -1,0 +1,135 @@
+"""The page: run bar, headline and tabs in order, and which action each event starts.
+
+A tab is one module with `build`; its components join the page under their names.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+import gradio as gr
+
+from turbo_kv.ui import engine, form, limits, overview, precomputed, run_tab
+from turbo_kv.ui.actions import Actions
+from turbo_kv.ui.theme import THEME, css
+
+READY = "A finished result, measured beforehand. Flip a switch, or press Run to measure here."
+LAUNCH = {
+    "footer_links": ["api", "settings"],
+    "share": False,
+    "run_history": False,
+    "enable_monitoring": False,
+    "max_file_size": "1mb",
+    "show_error": False,
+}
+
+
+def build(actions: Actions, stored: precomputed.Precomputed, host: limits.Limits) -> gr.Blocks:
+    """The page on a stored result."""
+    session = stored.session
+    drawn = run_tab.maps(session, stored.maps[session.config, *session.selected])
+    with gr.Blocks(title="turbo_kv", analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
+        gr.HTML(f'<h1>turbo_kv</h1><p class="claim">{overview.CLAIM}</p>', elem_id="header")
+        page: dict[str, gr.Component] = {"session": gr.State(time_to_live=3600)}
+        with gr.Row(elem_id="top"):
+            page |= overview.build(session, READY)
+            page |= form.build(session.request, host)
+        with gr.Tabs():
+            page |= run_tab.build(session, drawn)
+        _events(page, actions)
+    return demo
+
+
+def _events(page: dict[str, gr.Component], actions: Actions) -> None:
+    outputs = list(page.values())
+    session = page["session"]
+
+    def named(action: Callable[..., Any]) -> Callable[..., Any]:
+        return _to_components(action, page)
+
+    model = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress": "hidden"}
+    quick = {"concurrency_id": "quantize", "concurrency_limit": 2, "show_progress": "hidden"}
+    running = page["run"].click(
+        named(actions.run),
+        [session, *(page[name] for name in form.FIELDS)],
+        outputs,
+        api_name="run",
+        trigger_mode="once",
+        **model,
+    )
+    page["stop"].click(
+        named(actions.stop),
+        [session],
+        outputs,
+        cancels=[running],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    gr.on(
+        [page[name].input for name in form.SWITCHES],
+        named(actions.switch),
+        [session, *(page[name] for name in form.SWITCHES)],
+        outputs,
+        trigger_mode="always_last",
+        api_name="switch",
+        **quick,
+    )
+    for name, select in (
+        ("key_grid", actions.select_kv),
+        ("value_grid", actions.select_kv),
+        ("attention_grid", actions.select_query),
+    ):
+        page[name].select(
+            named(select),
+            [session],
+            outputs,
+            trigger_mode="always_last",
+            api_visibility="private",
+            **quick,
+        )
+    page["source"].change(
+        lambda source: gr.update(visible=source == limits.OWN_TEXT),
+        page["source"],
+        page["text"],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    page["file"].upload(
+        named(actions.upload),
+        page["file"],
+        outputs,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
+def _to_components(action: Callable[..., Any], page: dict[str, gr.Component]) -> Callable[..., Any]:
+    """The action as a generator of its updates, keyed by component."""
+
+    def convert(updates: dict[str, Any]) -> dict[gr.Component, Any]:
+        return {page[name]: value for name, value in updates.items()}
+
+    @wraps(action)
+    def stream(*arguments: Any) -> Iterator[dict[gr.Component, Any]]:
+        result = action(*arguments)
+        if isinstance(result, dict):
+            yield convert(result)
+        else:
+            yield from map(convert, result)
+
+    return stream
+
+
+def launch(**options: Any) -> gr.Blocks:
+    """Serve the page, and meanwhile import torch and read the default text in the background."""
+    host, stored = limits.here(), precomputed.read()
+    actions = Actions(host, stored)
+    demo = build(actions, stored, host)
+    threading.Thread(
+        target=engine.warm, args=(actions.captures, stored.session.request), daemon=True
+    ).start()
+    demo.queue(max_size=16).launch(theme=THEME, css=css(), **LAUNCH | options)
+    return demo

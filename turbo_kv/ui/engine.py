@@ -1,0 +1,90 @@
+"""The measuring side as the page uses it: imported on first use, one prompt captured at a time.
+
+torch and transformers take seconds to import, and the page must not wait for them. Captures are
+kept by request, so that a switch only quantizes again; the least recently used one leaves first.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from turbo_kv.measure.report import Report, Request
+from turbo_kv.quant.config import QuantConfig
+
+if TYPE_CHECKING:
+    from turbo_kv.measure.analyze import Prepared
+
+Progress = Callable[[float, str], None]
+
+
+class Map(NamedTuple):
+    """One head's attention, exact and packed, `(queries, keys)`, as `AttentionMap` measures it."""
+
+    exact: np.ndarray
+    packed: np.ndarray
+    first_key: int
+    mass: float
+    total_variation: float
+    top1: float
+
+
+class Captures:
+    """At most `limit` prepared prompts over all visitors."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: OrderedDict[Request, Prepared] = OrderedDict()
+        self._shelf = threading.Lock()
+        self._model = threading.Lock()
+
+    def find(self, request: Request) -> "Prepared | None":
+        """The capture of this model, text, context and device; None when it is not kept."""
+        key = _key(request)
+        with self._shelf:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def prepare(self, request: Request, progress: Progress) -> "Prepared":
+        """The kept capture, or a new one: one model works at a time. Raises what `prepare` does."""
+        with self._model:
+            if (kept := self.find(request)) is not None:
+                return kept
+            from turbo_kv.measure.analyze import prepare
+
+            prepared = prepare(request, progress)
+            with self._shelf:
+                self._kept[_key(request)] = prepared
+                while len(self._kept) > self._limit:
+                    self._kept.popitem(last=False)
+            return prepared
+
+
+def _key(request: Request) -> Request:
+    return replace(request, config=QuantConfig())
+
+
+def measure(prepared: "Prepared", config: QuantConfig) -> Iterator[Report]:
+    """A partial report after each layer; the last one is complete."""
+    from turbo_kv.measure.analyze import measure
+
+    return measure(prepared, config)
+
+
+def attention_map(prepared: "Prepared", config: QuantConfig, layer: int, head: int) -> Map:
+    """Exact and packed attention of one query head over the last tokens."""
+    from turbo_kv.measure.attention_map import attention_map
+
+    measured = attention_map(prepared, config, layer, head)
+    return Map(*(getattr(measured, name) for name in Map._fields))
+
+
+def warm(captures: Captures, request: Request) -> None:
+    """Import torch, read the text and measure it once, so that the first click is quick."""
+    prepared = captures.prepare(request, lambda fraction, text: None)
+    for _ in measure(prepared, request.config):
+        pass

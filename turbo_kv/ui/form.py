@@ -1,0 +1,151 @@
+"""The run bar: what to read, how to store it, Run and Stop. Fields, their messages, their lock.
+
+Knows the choices and the limits of this host, not what a run does with them.
+"""
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import gradio as gr
+
+from turbo_kv.measure.report import Request
+from turbo_kv.quant.config import (
+    BITS,
+    Centering,
+    Codebook,
+    QjlBudget,
+    QjlOn,
+    QuantConfig,
+)
+from turbo_kv.ui import limits, status, wording
+
+SOURCES = ("Python language reference", "Standard library source", "Prose")
+"""The built-in texts, by the names under which the models' side reads them."""
+
+SWITCHES = ("bits", "rotation", "qjl", "qjl_budget", "qjl_on", "centering", "codebook", "seed")
+READING = ("model", "source", "text", "context", "device")
+FIELDS = (*SWITCHES, *READING)
+WITH_MESSAGE = ("bits", "seed", "model", "text", "context", "device")
+
+
+def build(request: Request, host: limits.Limits) -> dict[str, gr.Component]:
+    """The components by field name; messages as "<field>_message", buttons "run" and "stop"."""
+    page: dict[str, gr.Component] = {}
+    with gr.Column(scale=2, min_width=300, elem_id="form"):
+        _switches(page, request)
+        _reading(page, request, host)
+        with gr.Row(elem_id="buttons"):
+            page["run"] = gr.Button("Run", variant="primary", elem_id="run", min_width=120)
+            page["stop"] = gr.Button(
+                "Stop", variant="stop", elem_id="stop", min_width=80, interactive=False
+            )
+    return page
+
+
+def _switches(page: dict[str, gr.Component], request: Request) -> None:
+    config = request.config
+    with gr.Group(elem_id="switches"):
+        gr.HTML("<h2>How to store it <small>takes effect at once</small></h2>", padding=True)
+        page["centering"] = gr.Radio(
+            list(get_args(Centering)),
+            value=config.centering,
+            label="Centring",
+            info="removes the constant part of Qwen2.5's keys before they are coded",
+            elem_id="centering",
+        )
+        page["bits"] = gr.Radio(
+            list(BITS), value=config.bits, label="Bits per coordinate", elem_id="bits"
+        )
+        _message(page, "bits")
+        page["rotation"] = gr.Checkbox(
+            config.rotation, label="Rotation", info="spreads outliers", elem_id="rotation"
+        )
+        page["qjl"] = gr.Checkbox(
+            config.qjl,
+            label="QJL",
+            info="unbiased, noisier; usually worse attention at equal bits",
+            elem_id="qjl",
+        )
+        with gr.Accordion("More choices", open=False, elem_id="more"):
+            page["qjl_budget"] = gr.Radio(
+                _choices(QjlBudget), value=config.qjl_budget, label="QJL bit", elem_id="qjl-budget"
+            )
+            page["qjl_on"] = gr.Radio(
+                _choices(QjlOn), value=config.qjl_on, label="QJL for", elem_id="qjl-on"
+            )
+            page["codebook"] = gr.Dropdown(
+                list(get_args(Codebook)),
+                value=config.codebook,
+                label="Codebook",
+                elem_id="codebook",
+            )
+            page["seed"] = gr.Number(config.seed, label="Seed", precision=0, elem_id="seed")
+            _message(page, "seed")
+
+
+def _reading(page: dict[str, gr.Component], request: Request, host: limits.Limits) -> None:
+    with gr.Group(elem_id="reading"):
+        gr.HTML("<h2>What to read <small>press Run</small></h2>", padding=True)
+        page["model"] = gr.Dropdown(
+            list(host.models), value=request.model, label="Model", elem_id="model"
+        )
+        _message(page, "model")
+        page["source"] = gr.Dropdown(
+            [*SOURCES, limits.OWN_TEXT], value=SOURCES[0], label="Text", elem_id="source"
+        )
+        page["text"] = gr.Textbox(
+            label="Your text",
+            lines=4,
+            max_lines=8,
+            placeholder="Paste or type a text: the longer, the more it says.",
+            elem_id="text",
+            visible=False,
+        )
+        page["file"] = gr.UploadButton(
+            "Upload a .txt file", file_types=[".txt"], size="sm", elem_id="file"
+        )
+        _message(page, "text")
+        page["context"] = gr.Number(
+            request.context, label="Context, tokens", precision=0, elem_id="context"
+        )
+        _message(page, "context")
+        page["device"] = gr.Dropdown(
+            list(limits.DEVICES), value=request.device, label="Device", elem_id="device"
+        )
+        _message(page, "device")
+
+
+def _choices(literal: Any) -> list[tuple[str, str]]:
+    return [(wording.value(choice), choice) for choice in get_args(literal)]
+
+
+def _message(page: dict[str, gr.Component], field: str) -> None:
+    page[f"{field}_message"] = gr.HTML("", elem_id=f"{field}-message")
+
+
+def messages(errors: Mapping[str, str], notes: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The message under every field: the given errors and notes, empty for the rest."""
+    shown = {f"{field}_message": "" for field in WITH_MESSAGE}
+    shown |= {
+        f"{field}_message": status.alert(text, note=True) for field, text in (notes or {}).items()
+    }
+    return shown | {f"{field}_message": status.alert(text) for field, text in errors.items()}
+
+
+def locked(busy: bool) -> dict[str, Any]:
+    """Every field and Run out of reach while busy, Stop while not."""
+    changes = {name: gr.update(interactive=not busy) for name in (*FIELDS, "file", "run")}
+    return changes | {"stop": gr.update(interactive=busy)}
+
+
+def values(config: QuantConfig) -> dict[str, Any]:
+    """The switches set to a configuration."""
+    return {name: getattr(config, name) for name in SWITCHES}
+
+
+def field_of(error: Exception) -> str:
+    """The field that a failed run's message belongs to, by how the message begins."""
+    beginnings = {"Your text": "text", "context": "context", "device": "device"}
+    return next(
+        (field for start, field in beginnings.items() if str(error).startswith(start)), "model"
+    )

@@ -1,0 +1,166 @@
+"""A heatmap of one metric, layers along x and heads along y, that a mouse or the keyboard drives.
+
+The browser draws it from a small JSON of numbers; cells of layers not measured yet are hatched.
+Scales are fixed per metric, so that a switch changes colours and never the scale. Text reaches the
+browser's template as numbers and fixed labels only: it would run whatever markup it is given.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from turbo_kv.figures.style import LEVELS
+from turbo_kv.ui import numbers
+
+_TEMPLATE = """
+<div class="grid-scroll"><div role="grid" class="heat" aria-label="${value.name}"
+  aria-busy="${value.pending}" data-layers="${value.layers}"
+  style="grid-template-columns: auto repeat(${value.layers}, minmax(2.6em, 1fr))">
+<div role="row" class="heat-row"><span role="columnheader" class="corner">${value.corner}</span>
+${Array.from({length: value.layers}, (_, layer) =>
+  `<span role="columnheader" aria-label="layer ${layer}">${layer}</span>`).join('')}</div>
+${value.rows.map((row, head) => `<div role="row" class="heat-row">
+  <span role="rowheader" aria-label="${value.head} ${head}">${head}</span>
+  ${row.map((cell, layer) => {
+    const chosen = value.selected[0] === layer && value.selected[1] === head;
+    const label = `layer ${layer}, ${value.head} ${head}: ${cell ? cell[1] : 'not measured yet'}`;
+    return `<span role="gridcell" data-layer="${layer}" data-head="${head}" aria-label="${label}"
+      aria-selected="${chosen}" tabindex="${chosen ? 0 : -1}" title="${label}"
+      class="${cell ? 'l' + cell[0] : 'pending'} ${cell && cell[2] ? 'beyond' : ''}"
+      >${cell ? cell[1] : ''}</span>`;
+  }).join('')}</div>`).join('')}
+</div></div>"""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What one grid shows: a LayerReport field, what it is called, and its fixed scale.
+
+    loss: the value as an amount of damage, drawn on a logarithm from `low` to `high`.
+    ticks: damage and label of each mark on the legend.
+    """
+
+    field: str
+    name: str
+    head: str
+    loss: Callable[[float], float]
+    low: float
+    high: float
+    text: Callable[[float], str]
+    legend: str
+    ticks: tuple[tuple[float, str], ...]
+
+    def place(self, loss: float) -> float:
+        """0 at `high` damage (dark), 1 at `low` (bright); beyond the ends outside 0 to 1."""
+        if loss <= 0:
+            return math.inf
+        return math.log(self.high / loss) / math.log(self.high / self.low)
+
+    def cell(self, value: float) -> list[Any]:
+        """[colour level, text, 1 when beyond the scale's dark end]."""
+        place = self.place(self.loss(value))
+        level = round(min(max(place, 0), 1) * (LEVELS - 1))
+        return [level, self.text(value), int(place < 0)]
+
+
+def _distance(cosine: float) -> float:
+    return 1 - cosine
+
+
+_COSINE_LEGEND = (
+    "cosine similarity, logarithm of the distance from 1; on data without structure 3-bit "
+    "Lloyd–Max reaches 0.983 and no 3-bit code passes 0.992"
+)
+_COSINE_TICKS = (
+    (1e-1, "0.9"),
+    (0.0166, "0.983"),
+    (0.0078, "0.992"),
+    (1e-3, "0.999"),
+    (1e-4, "0.9999"),
+    (1e-5, "0.99999"),
+)
+KEYS = Metric(
+    "key_cosine",
+    "Key cosine",
+    "KV head",
+    _distance,
+    1e-5,
+    1e-1,
+    numbers.cosine,
+    _COSINE_LEGEND,
+    _COSINE_TICKS,
+)
+VALUES = Metric(
+    "value_cosine",
+    "Value cosine",
+    "KV head",
+    _distance,
+    1e-5,
+    1e-1,
+    numbers.cosine,
+    _COSINE_LEGEND,
+    _COSINE_TICKS,
+)
+ATTENTION = Metric(
+    "attention_kl",
+    "Attention KL",
+    "query head",
+    lambda kl: kl,
+    1e-4,
+    1e1,
+    numbers.nats,
+    "KL divergence of attention from exact, nats, logarithmic",
+    ((1e1, "10"), (1e0, "1"), (1e-1, "0.1"), (1e-2, "0.01"), (1e-3, "0.001"), (1e-4, "0.0001")),
+)
+
+
+def state(
+    metric: Metric, values: np.ndarray | None, heads: int, layers: int, selected: tuple[int, int]
+) -> dict[str, Any]:
+    """What the browser draws: `values` `(finished layers, heads)`, None when none is finished."""
+    done = 0 if values is None else len(values)
+    rows = [
+        [
+            metric.cell(float(values[layer, head])) if layer < done else None
+            for layer in range(layers)
+        ]
+        for head in range(heads)
+    ]
+    return {
+        "name": f"{metric.name} by layer and {metric.head}",
+        "corner": f"{metric.head} ↓ layer →",
+        "head": metric.head,
+        "layers": layers,
+        "pending": done < layers,
+        "rows": rows,
+        "selected": list(selected),
+    }
+
+
+def component(metric: Metric, value: dict[str, Any], elem_id: str) -> gr.HTML:
+    """The grid; its `select` event carries `index` as [layer, head]."""
+    return gr.HTML(
+        value,
+        html_template=_TEMPLATE,
+        js_on_load=(Path(__file__).parent / "grid.js").read_text(),
+        elem_id=elem_id,
+    )
+
+
+def legend(metric: Metric) -> str:
+    """The colour bar with its ticks and unit, as HTML: dark for damage, bright for faithful."""
+    ticks = "".join(
+        f'<span style="left:{100 * metric.place(loss):.1f}%">{label}</span>'
+        for loss, label in metric.ticks
+    )
+    return (
+        f'<div class="legend"><div class="legend-bar" role="img" aria-label="Colour scale: dark is '
+        f'{metric.ticks[0][1]}, bright is {metric.ticks[-1][1]}"></div>'
+        f'<div class="legend-ticks" aria-hidden="true">{ticks}</div>'
+        f'<div class="legend-unit">{metric.legend}; bright is faithful</div></div>'
+    )

@@ -1,0 +1,124 @@
+"""What this host allows, and every field of the form checked again on the server.
+
+The browser enforces neither slider steps nor text lengths, and an API caller skips it. Knows the
+models' published facts and nothing of torch.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from turbo_kv.measure.report import Request
+from turbo_kv.models.catalog import CATALOG
+from turbo_kv.quant.config import QuantConfig
+
+MINIMUM_CONTEXT = 16
+DEVICES = ("auto", "cpu", "cuda", "mps")
+OWN_TEXT = "My own text"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one host offers. `captures` is how many prompts it keeps for quick switches."""
+
+    models: tuple[str, ...]
+    context: int
+    text_bytes: int
+    captures: int
+
+
+LOCAL = Limits(tuple(CATALOG), context=131_072, text_bytes=1_000_000, captures=3)
+SPACE = Limits(
+    ("tiny", "Qwen2.5-0.5B", "Qwen2.5-0.5B-Instruct"),
+    context=2_048,
+    text_bytes=200_000,
+    captures=8,
+)
+
+
+def here() -> Limits:
+    """The limits of this host: a Space names itself in SPACE_ID."""
+    return SPACE if os.environ.get("SPACE_ID") else LOCAL
+
+
+class FieldError(ValueError):
+    """A field of the form that cannot be used; the message belongs beside it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def check(form: Mapping[str, Any], limits: Limits) -> Request:
+    """The form's values as a request. Raises FieldError."""
+    if form["model"] not in limits.models:
+        raise FieldError("model", f"Choose one of {', '.join(limits.models)}.")
+    own = form["source"] == OWN_TEXT
+    return Request(
+        model=form["model"],
+        text=_text(form["text"], limits) if own else None,
+        context=_context(form["context"], form["model"], limits),
+        device=_device(form["device"]),
+        config=config(form),
+    )
+
+
+def config(form: Mapping[str, Any]) -> QuantConfig:
+    """The switches as a configuration. Raises FieldError naming the field."""
+    seed = _whole("seed", form["seed"])
+    chosen = {name: form[name] for name in QuantConfig.__dataclass_fields__ if name != "seed"}
+    try:
+        return QuantConfig(seed=seed, **chosen)
+    except ValueError as error:
+        raise FieldError("seed" if str(error).startswith("seed") else "bits", str(error)) from error
+
+
+def upload(path: str, limits: Limits) -> str:
+    """The text of an uploaded file. Raises FieldError unless it is UTF-8 text within the limit."""
+    file = Path(path)
+    if file.suffix.lower() != ".txt":
+        raise FieldError("text", f"{file.suffix or 'This file'} is not read; upload a .txt file.")
+    if file.stat().st_size > limits.text_bytes:
+        raise FieldError("text", _too_long(file.stat().st_size, limits))
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FieldError("text", "The file is not UTF-8 text; save it as UTF-8.") from error
+
+
+def _text(text: object, limits: Limits) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise FieldError("text", "Your text is empty. Paste some, or choose an example text.")
+    size = len(text.encode(errors="surrogatepass"))
+    if size > limits.text_bytes:
+        raise FieldError("text", _too_long(size, limits))
+    return text
+
+
+def _too_long(size: int, limits: Limits) -> str:
+    return f"The text has {size:,} bytes; at most {limits.text_bytes:,} are read here. Shorten it."
+
+
+def _context(value: object, model: str, limits: Limits) -> int:
+    context = _whole("context", value)
+    longest = min(CATALOG[model].max_position_embeddings, limits.context)
+    if not MINIMUM_CONTEXT <= context <= longest:
+        raise FieldError(
+            "context",
+            f"Context is {context:,} tokens; {model} takes {MINIMUM_CONTEXT} to {longest:,} here.",
+        )
+    return context
+
+
+def _device(device: object) -> str:
+    if device not in DEVICES:
+        raise FieldError("device", f"Choose one of {', '.join(DEVICES)}.")
+    return device
+
+
+def _whole(field: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        raise FieldError(field, f"The {field} must be a whole number.")
+    return int(value)

@@ -1,0 +1,41 @@
+"""How the page writes its numbers. Knows no report and no page."""
+
+import math
+
+MIB = 2**20
+
+
+def mib(count: int, digits: int = 2) -> str:
+    """Bytes as MiB, the unit left out where a sum names it once: 4.90."""
+    return f"{count / MIB:,.{digits}f}"
+
+
+def cosine(value: float) -> str:
+    """Cut, never rounded up: what is below one never reads as one. Three digits, near one four."""
+    digits = 3 if value < 0.999 else 4
+    cut = math.floor(value * 10**digits) / 10**digits
+    return f"{cut:.{digits}f}"
+
+
+def correlation(value: float) -> str:
+    """A correlation, cut like a cosine when positive."""
+    return cosine(value) if value >= 0 else f"−{abs(value):.3f}"
+
+
+def nats(value: float) -> str:
+    """A divergence with two significant digits, plain down to a ten-thousandth: 1.3, 0.021."""
+    if value >= 9.95:
+        return f"{value:.0f}"
+    if value >= 0.0001:
+        return f"{value:.{max(1 - math.floor(math.log10(value)), 1)}f}"
+    return "under 0.0001"
+
+
+def times(factor: float) -> str:
+    """How many times: one digit below ten, none above."""
+    return f"{factor:.1f}" if factor < 9.95 else f"{factor:,.0f}"
+
+
+def percent(share: float) -> str:
+    """A share, cut so that only everything reads as 100%: 88.9%."""
+    return f"{math.floor(share * 1000) / 10:.1f}%"

@@ -1,0 +1,44 @@
+"""The finished result that is on screen before anybody pressed Run: reports and maps from files.
+
+`python -m turbo_kv bench precompute` measures and writes them; nothing here measures.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from turbo_kv.measure.report import Report, Request
+from turbo_kv.quant.config import QuantConfig
+from turbo_kv.ui.engine import Map
+from turbo_kv.ui.session import Session, first
+
+RESULTS = Path(__file__).parents[2] / "assets" / "results"
+NAME = "precomputed-tiny"
+
+
+@dataclass(frozen=True)
+class Precomputed:
+    """The session every visitor starts with, and its maps by (config, layer, head)."""
+
+    session: Session
+    maps: dict[tuple[QuantConfig, int, int], Map]
+
+
+def read(folder: Path = RESULTS) -> Precomputed:
+    """The stored result. Raises FileNotFoundError when it was never made."""
+    data = json.loads((folder / f"{NAME}.json").read_text())
+    reports = [Report.from_dict(report) for report in data["reports"]]
+    shown = reports[0]
+    request = Request(model=shown.model.name, context=shown.tokens, config=shown.config)
+    session = first(request, reports, number=0, precomputed=True)
+    with np.load(folder / f"{NAME}.npz") as arrays:
+        exact = arrays["exact"].astype(np.float32)
+        maps = {
+            (report.config, *session.selected): Map(
+                exact, arrays[f"packed_{index}"].astype(np.float32), **facts
+            )
+            for index, (report, facts) in enumerate(zip(reports, data["maps"]))
+        }
+    return Precomputed(session, maps)

@@ -1,0 +1,121 @@
+"""Tab Run: memory, cosine and attention grids, one head's attention maps, the per-layer table.
+
+Every figure opens with the sentence that says what it shows. `render` draws a session, `partial`
+the layers finished so far, `maps` the pictures of the selected head.
+"""
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from turbo_kv.figures import attention
+from turbo_kv.measure.report import Report
+from turbo_kv.ui import findings, grid, layer_table, memory_bar
+from turbo_kv.ui.engine import Map
+from turbo_kv.ui.session import Session
+
+GRIDS = {"key_grid": grid.KEYS, "value_grid": grid.VALUES, "attention_grid": grid.ATTENTION}
+PICTURES = ("exact_map", "packed_map", "difference_map")
+_TITLES = {
+    "key_grid": "Keys: cosine between original and restored",
+    "value_grid": "Values: cosine between original and restored",
+    "attention_grid": "Attention: how far each head's weights moved",
+}
+
+
+def build(session: Session, drawn: dict[str, Any]) -> dict[str, gr.Component]:
+    """The tab's components by name, filled with the session and its drawn maps."""
+    first = render(session) | drawn
+    page: dict[str, gr.Component] = {}
+    with gr.Tab("Run", id="run"):
+        page["memory"] = gr.HTML(first["memory"], elem_id="memory")
+        for name, metric in GRIDS.items():
+            page[f"{name}_finding"] = gr.HTML(
+                first[f"{name}_finding"], elem_id=f"{name.replace('_', '-')}-finding"
+            )
+            page[name] = grid.component(metric, first[name], name.replace("_", "-"))
+            gr.HTML(grid.legend(metric))
+        page["maps_finding"] = gr.HTML(first["maps_finding"], elem_id="maps-finding")
+        with gr.Row(elem_id="maps"):
+            for name in PICTURES:
+                picture = first[name]
+                page[name] = gr.Image(
+                    picture["value"],
+                    format="png",
+                    type="numpy",
+                    interactive=False,
+                    show_label=False,
+                    buttons=["fullscreen"],
+                    min_width=300,
+                    alt_text=picture["alt_text"],
+                    elem_id=name.replace("_", "-"),
+                )
+        page["table"] = gr.HTML(first["table"], elem_id="table")
+    return page
+
+
+def render(session: Session) -> dict[str, Any]:
+    """Everything but the maps, from the report shown."""
+    report = session.shown
+    return {
+        "memory": _section("Memory", findings.memory(report)) + memory_bar.html(report),
+        "key_grid_finding": _section(_TITLES["key_grid"], findings.cosines(report, "key_cosine")),
+        "value_grid_finding": _section(
+            _TITLES["value_grid"], findings.cosines(report, "value_cosine")
+        ),
+        "attention_grid_finding": _section(_TITLES["attention_grid"], findings.attention(report)),
+        "table": _section("Every layer", findings.layers(report)) + layer_table.html(report),
+        **grids(report, session.selected),
+    }
+
+
+def grids(report: Report, selected: tuple[int, int]) -> dict[str, Any]:
+    """The three heatmaps; layers that the report does not have yet are pending."""
+    model = report.model
+    group = model.query_heads // model.kv_heads
+    states = {}
+    for name, metric in GRIDS.items():
+        of_queries = metric is grid.ATTENTION
+        values = report.grid(metric.field) if report.layers else None
+        layer, head = selected
+        states[name] = grid.state(
+            metric,
+            values,
+            model.query_heads if of_queries else model.kv_heads,
+            model.layers,
+            (layer, head if of_queries else head // group),
+        )
+    return states
+
+
+def maps(session: Session, measured: Map) -> dict[str, Any]:
+    """The three pictures of the selected head and their sentence."""
+    layer, head = session.selected
+    exact, packed, first_key = measured.exact, measured.packed, measured.first_key
+    ends = attention.scales(exact, packed)
+    bits = f"{session.shown.bits_per_value:.2f} bits per value"
+    figures = (
+        attention.probability("Original", exact, ends, first_key),
+        attention.probability(f"Packed, {bits}", packed, ends, first_key),
+        attention.difference("Difference: packed − original", packed - exact, ends, first_key),
+    )
+    sentence = findings.maps(measured)
+    alts = (
+        f"Heatmap: original attention of layer {layer}, head {head}, last {len(exact)} tokens",
+        f"Heatmap: attention on packed keys, same head and colours. {sentence}",
+        f"Heatmap: packed minus original attention, same head. {sentence}",
+    )
+    pictures = {
+        name: gr.update(value=attention.pixels(figure), alt_text=alt)
+        for name, figure, alt in zip(PICTURES, figures, alts)
+    }
+    cell = findings.cell(session.shown, layer, head)
+    return pictures | {
+        "maps_finding": _section(f"Attention of layer {layer}, head {head}", sentence, cell)
+    }
+
+
+def _section(title: str, *sentences: str) -> str:
+    text = "".join(f'<p class="finding">{escape(sentence)}</p>' for sentence in sentences)
+    return f'<div class="section"><h3>{escape(title)}</h3>{text}</div>'
