@@ -100,7 +100,7 @@ def prepare(
             "the longest this model reads"
         )
     name, subject = (source, f"The text ({source})") if text is None else (OWN_TEXT, "Your text")
-    used, removed = _clean(read_source(source) if text is None else text)
+    used, removed = clean(read_source(source) if text is None else text)
     ids, complete = _first_tokens(tokenizer, used, context)
     if len(ids) < MINIMUM_TOKENS:
         raise ValueError(
@@ -124,8 +124,11 @@ def prepare(
     )
 
 
-def _clean(text: str) -> tuple[str, int]:
-    """The text without control characters and lone surrogates, and how many there were."""
+def clean(text: str) -> tuple[str, int]:
+    """The text without control characters and lone surrogates, and how many there were.
+
+    Raises ValueError for a text that is empty or longer than MAXIMUM_BYTES.
+    """
     size = len(text.encode(errors="surrogatepass"))
     if size > MAXIMUM_BYTES:
         raise ValueError(
@@ -150,14 +153,15 @@ def _first_tokens(
     length = max(_COUNTED_IN_FULL, 8 * context)
     while length < len(text):
         if head := _UP_TO_LAST_WORD.match(text[:length]):
-            ids = _ids(tokenizer, head.group())
+            ids = token_ids(tokenizer, head.group())
             if len(ids) > context:
                 return ids, False
         length *= 4
-    return _ids(tokenizer, text), True
+    return token_ids(tokenizer, text), True
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """All tokens of a text; the names of special tokens in it are plain text."""
     return tokenizer(text, split_special_tokens=True, verbose=False)["input_ids"]
 
 
