@@ -1,9 +1,12 @@
-"""Models shared by the tests: a random one, and the trained one that ships with the package."""
+"""A random model shared by the tests; those about quality use the trained one of the package."""
+
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 settings.register_profile("turbo_kv", deadline=None)  # no timing decides a test
 settings.load_profile("turbo_kv")
@@ -16,7 +19,7 @@ BIAS_NORM = 60.0
 def random_qwen2() -> Qwen2ForCausalLM:
     """Three layers, four query heads on two KV heads, key biases as large as Qwen2.5's hazard."""
     config = Qwen2Config(
-        vocab_size=128,
+        vocab_size=256,
         hidden_size=128,
         intermediate_size=192,
         num_hidden_layers=3,
@@ -38,3 +41,16 @@ def random_qwen2() -> Qwen2ForCausalLM:
             layer.self_attn.k_proj.bias.data = bias.flatten()
             layer.self_attn.v_proj.bias.data.normal_(std=0.3)
     return model
+
+
+@pytest.fixture(scope="session")
+def random_checkpoint(random_qwen2, tmp_path_factory) -> Path:
+    """The random model as a folder, with a tokenizer whose tokens are bytes."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "random-qwen2"
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({byte: index for index, byte in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    random_qwen2.save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    return folder

@@ -39,6 +39,7 @@ LAYERS = {
         "matplotlib",
         "playwright",
         "psutil",
+        "turbo_kv.__version__",
         "turbo_kv.quant",
         "turbo_kv.kernels",
         "turbo_kv.models",

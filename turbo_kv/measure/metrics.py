@@ -5,9 +5,11 @@ how the restored states came about. Attention runs over the last Q positions, ca
 of query rows, so that memory does not grow with Q times T.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 BLOCK = 2**20
@@ -16,128 +18,155 @@ BLOCK = 2**20
 SMALLEST = torch.finfo(torch.float32).tiny
 
 
-@dataclass(frozen=True)
-class AttentionFidelity:
-    """Per query head, (H_q,) fp32; the definitions are LayerReport's."""
-
-    kl: torch.Tensor
-    logit_correlation: torch.Tensor
-    top1: torch.Tensor
-    output_relative_error: torch.Tensor
-
-
-def cosine(exact: torch.Tensor, restored: torch.Tensor) -> torch.Tensor:
+def cosine(exact: Tensor, restored: Tensor) -> Tensor:
     """Mean cosine of exact and restored vectors (B, H, T, D), per head: (H,)."""
     return cosine_similarity(exact, restored, dim=-1).mean(dim=(0, 2))
 
 
-def relative_mse(exact: torch.Tensor, restored: torch.Tensor) -> torch.Tensor:
+def relative_mse(exact: Tensor, restored: Tensor) -> Tensor:
     """Σ‖x - x̂‖² / Σ‖x‖² over vectors (B, H, T, D), per head: (H,)."""
-    error, energy = ((x.square()).sum(dim=(0, 2, 3)) for x in (exact - restored, exact))
+    error, energy = (x.square().sum(dim=(0, 2, 3)) for x in (exact - restored, exact))
     return error / energy.clamp(min=SMALLEST)
 
 
-def attention_fidelity(
-    queries: torch.Tensor,
-    keys: tuple[torch.Tensor, torch.Tensor],
-    values: tuple[torch.Tensor, torch.Tensor],
-    scaling: float,
-    block: int = BLOCK,
-) -> AttentionFidelity:
-    """Compare attention on exact and restored states, for the last Q of T positions.
+@dataclass(frozen=True)
+class AttentionFidelity:
+    """Per query head, (H_q,) fp32; the definitions are LayerReport's."""
 
-    queries (B, H_q, Q, D); keys and values are pairs (exact, restored) of fp32 (B, H_kv, T, D).
-    `block` bounds the logits held at once, in elements.
+    kl: Tensor
+    logit_correlation: Tensor
+    top1: Tensor
+    output_relative_error: Tensor
+
+
+class ExactAttention:
+    """A layer's exact attention, ready to be compared with restored keys and values.
+
+    queries (B, H_q, Q, D) are the last Q of T positions; keys and values (B, H_kv, T, D), of any
+    float dtype, are kept and not copied. `block` bounds the logits held at once, in elements.
     """
-    batch, query_heads, rows, _ = queries.shape
-    kv_heads, length = keys[0].shape[1:3]
-    groups = query_heads // kv_heads
-    queries = (queries.float() * scaling).reshape(batch * kv_heads, groups, rows, -1)
-    exact_keys, restored_keys, exact_values, restored_values = (
-        states.flatten(0, 1) for states in (*keys, *values)
-    )
-    # The error of a logit is its query times the error of its key: no cancellation of big logits.
-    key_errors = restored_keys - exact_keys
 
-    height = max(1, block // (batch * query_heads * length))
-    parts = []
-    for start in range(0, rows, height):
-        stop = min(start + height, rows)
-        seen = length - rows + stop  # keys visible to the block's last row
-        part = _compare_rows(
-            queries[:, :, start:stop],
-            (exact_keys[:, :seen], key_errors[:, :seen]),
-            (exact_values[:, :seen], restored_values[:, :seen]),
+    def __init__(
+        self, queries: Tensor, keys: Tensor, values: Tensor, scaling: float, *, block: int = BLOCK
+    ) -> None:
+        batch, kv_heads, length, width = keys.shape
+        self._shape = queries.shape[:3]  # (B, H_q, Q)
+        # From here on a head is one of B * H_kv, and G query heads share it.
+        self._queries = queries.reshape(batch * kv_heads, -1, queries.shape[2], width)
+        self._keys, self._values = keys.flatten(0, 1), values.flatten(0, 1)
+        self._scaling = scaling
+        self._height = max(1, block // (batch * queries.shape[1] * length))
+        keys, values = self._keys.float(), self._values.float()
+        rows = [self._exact_rows(block, keys, values) for block in self._blocks()]
+        self._known = [torch.cat(parts, dim=2) for parts in zip(*rows)]  # (H, G, Q, ·)
+
+    def compare(self, keys: Tensor, values: Tensor) -> AttentionFidelity:
+        """Compare with attention on restored keys and values, fp32 (B, H_kv, T, D)."""
+        exact = self._keys.float()
+        # The error of a logit is its query times the error of its key: no big numbers cancel.
+        key_errors, values = keys.flatten(0, 1) - exact, values.flatten(0, 1)
+        figures = [self._compare_rows(block, exact, key_errors, values) for block in self._blocks()]
+        figures = torch.cat(figures, dim=-1)  # (4, H, G, Q)
+        return AttentionFidelity(*figures.reshape(4, *self._shape).mean(dim=(1, 3)))
+
+    def _blocks(self) -> Iterator["_Block"]:
+        rows, length = self._queries.shape[2], self._keys.shape[1]
+        for start in range(0, rows, self._height):
+            stop = min(start + self._height, rows)
+            queries = self._queries[:, :, start:stop].float() * self._scaling
+            yield _Block(queries, slice(start, stop), seen=length - rows + stop)
+
+    def _exact_rows(self, block: "_Block", keys: Tensor, values: Tensor) -> tuple[Tensor, ...]:
+        """What the comparison needs of the exact side and need not be computed each time."""
+        logits = block.scores(keys)
+        mean = block.remove_mean(logits)
+        spread = _norm(logits)
+        block.hide(logits, torch.finfo(logits.dtype).min)
+        strongest, winner = logits.max(dim=-1, keepdim=True)
+        weights = logits.sub_(strongest).exp_()
+        total = weights.sum(dim=-1, keepdim=True)
+        output = block.mix(weights, values) / total
+        return tuple(map(block.by_head, (mean, spread, strongest + total.log(), winner, output)))
+
+    def _compare_rows(
+        self, block: "_Block", keys: Tensor, key_errors: Tensor, values: Tensor
+    ) -> Tensor:
+        """KL, logit correlation, top-1 and relative output error of each row: (4, H, G, R)."""
+        mean, spread, log_total, winner, output = map(block.rows_of, self._known)
+        # Softmax does not see a row's mean; the correlation must not either.
+        logits, errors = block.scores(keys).sub_(mean), block.scores(key_errors)
+        block.hide(logits, 0.0)
+        block.remove_mean(errors)
+        weights = (logits - log_total).exp_()
+        block.hide(weights, 0.0)
+        mean_error = weights.mul_(errors).sum(dim=-1, keepdim=True)
+        error_spread = _norm(errors)
+        packed = logits.add_(errors)
+        correlation = _correlation(spread, _norm(packed), error_spread)
+
+        block.hide(packed, torch.finfo(packed.dtype).min)
+        strongest = packed.amax(dim=-1, keepdim=True)
+        top1 = (packed.gather(-1, winner) == strongest).float()
+        packed_weights = packed.sub_(strongest).exp_()
+        total = packed_weights.sum(dim=-1, keepdim=True)
+        # KL = log Ẑ - log Z - E[error], the expectation under the exact weights.
+        kl = (strongest + total.log()) - log_total - mean_error
+        kl = kl.clamp(min=0)  # below zero there is only rounding
+        output_error = _norm(block.mix(packed_weights, values) / total - output)
+        output_error /= _norm(output).clamp(min=SMALLEST)
+        figures = torch.stack((kl, correlation, top1, output_error))
+        return figures.reshape(4, *block.queries.shape[:3])
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some query rows: scaled queries (H, G, R, D), which rows, and the keys the last one sees."""
+
+    queries: Tensor
+    rows: slice
+    seen: int
+
+    def scores(self, keys: Tensor) -> Tensor:
+        """Every row times every key (H, T, D) some row sees: (H, G * R, N)."""
+        return self.queries.flatten(1, 2) @ keys[:, : self.seen].mT
+
+    def mix(self, weights: Tensor, values: Tensor) -> Tensor:
+        """Sums of values (H, T, D) with the rows' weights (H, G * R, N): (H, G * R, D)."""
+        return weights @ values[:, : self.seen]
+
+    def hide(self, scores: Tensor, fill: float) -> None:
+        """Overwrite the columns that lie in each row's future."""
+        height = self.queries.shape[2]
+        last = scores.unflatten(1, self.queries.shape[1:3])[..., -height:]  # (H, G, R, R)
+        last.masked_fill_(
+            torch.ones(height, height, dtype=torch.bool, device=scores.device).triu(1), fill
         )
-        parts.append(part)  # (4, B * H_kv, G, rows of the block)
-    figures = torch.cat(parts, dim=-1).reshape(4, batch, query_heads, rows).mean(dim=(1, 3))
-    return AttentionFidelity(*figures.cpu())
+
+    def remove_mean(self, scores: Tensor) -> Tensor:
+        """Make every row sum to zero over what it sees, 0 elsewhere; return the means."""
+        self.hide(scores, 0.0)
+        groups, height = self.queries.shape[1:3]
+        visible = torch.arange(self.seen - height + 1, self.seen + 1, device=scores.device)
+        mean = scores.sum(dim=-1, keepdim=True) / visible.repeat(groups)[:, None]
+        scores.sub_(mean)
+        self.hide(scores, 0.0)
+        return mean
+
+    def by_head(self, rows: Tensor) -> Tensor:
+        """(H, G * R, ·) as (H, G, R, ·)."""
+        return rows.unflatten(1, self.queries.shape[1:3])
+
+    def rows_of(self, known: Tensor) -> Tensor:
+        """This block's part of (H, G, Q, ·), as (H, G * R, ·)."""
+        return known[:, :, self.rows].flatten(1, 2)
 
 
-def _compare_rows(
-    queries: torch.Tensor,
-    keys: tuple[torch.Tensor, torch.Tensor],
-    values: tuple[torch.Tensor, torch.Tensor],
-) -> torch.Tensor:
-    """KL, logit correlation, top-1 and relative output error of each row: (4, H, G, R).
-
-    queries (H, G, R, D) are the last R positions of keys (H, N, D): exact, and errors; values
-    are exact and restored.
-    """
-    heads, groups, rows, _ = queries.shape
-    flat = queries.flatten(1, 2)  # (H, G * R, D)
-    logits, errors = (flat @ states.mT for states in keys)  # (H, G * R, N)
-    future = torch.ones(rows, rows, dtype=torch.bool, device=flat.device).triu(1)
-    visible = keys[0].shape[1] - torch.arange(rows - 1, -1, -1, device=flat.device)
-    visible = visible.repeat(groups)[:, None]  # (G * R, 1)
-
-    def hide(scores: torch.Tensor, fill: float) -> None:
-        """Overwrite, in place, the columns that lie in each row's future."""
-        scores.unflatten(1, (groups, rows))[..., -rows:].masked_fill_(future, fill)
-
-    # Softmax does not see a row's mean; the correlation must not either.
-    for scores in (logits, errors):
-        hide(scores, 0.0)
-        scores.sub_(scores.sum(dim=-1, keepdim=True) / visible)
-        hide(scores, 0.0)
-    spread, error_spread = (_norm(scores) for scores in (logits, errors))
-    packed = logits + errors
-    packed_spread = _norm(packed)
-    correlation = _correlation(spread, packed_spread, error_spread)
-
-    hide(logits, torch.finfo(logits.dtype).min)
-    hide(packed, torch.finfo(packed.dtype).min)
-    strongest, winner = logits.max(dim=-1, keepdim=True)
-    packed_strongest = packed.amax(dim=-1, keepdim=True)
-    top1 = (packed.gather(-1, winner) == packed_strongest).float()
-
-    weights = logits.sub_(strongest).exp_()
-    packed_weights = packed.sub_(packed_strongest).exp_()
-    total = weights.sum(dim=-1, keepdim=True)
-    packed_total = packed_weights.sum(dim=-1, keepdim=True)
-    # KL = log Ẑ - log Z - E[error], the expectation under the exact weights.
-    log_ratio = (packed_total.log() + packed_strongest) - (total.log() + strongest)
-    mean_error = errors.mul_(weights).sum(dim=-1, keepdim=True) / total
-    kl = (log_ratio - mean_error).clamp(min=0)  # below zero there is only rounding
-
-    output = (weights @ values[0]) / total
-    packed_output = (packed_weights @ values[1]) / packed_total
-    output_error = _relative_error(output, packed_output)[..., None]
-    figures = torch.stack((kl, correlation, top1, output_error)).squeeze(-1)
-    return figures.reshape(4, heads, groups, rows)
-
-
-def _norm(scores: torch.Tensor) -> torch.Tensor:
+def _norm(scores: Tensor) -> Tensor:
     return torch.linalg.vector_norm(scores, dim=-1, keepdim=True)
 
 
-def _correlation(a: torch.Tensor, b: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
+def _correlation(a: Tensor, b: Tensor, error: Tensor) -> Tensor:
     """Correlation of mean-free rows from their norms and their difference's; 1 if both are flat."""
     both = a * b
     cosine = (a.square() + b.square() - error.square()) / (2 * both)
     return torch.where(both > 0, cosine, (a == b).float())
-
-
-def _relative_error(exact: torch.Tensor, restored: torch.Tensor) -> torch.Tensor:
-    """‖x - x̂‖ / ‖x‖ over the last dimension."""
-    return (exact - restored).norm(dim=-1) / exact.norm(dim=-1).clamp(min=SMALLEST)

@@ -78,10 +78,10 @@ class StoredBytes:
 class LayerReport:
     """One layer's fidelity, each an average over tokens.
 
-    Per KV head, `(H_kv,)`: cosines and relative squared errors of full vectors, mean restored.
-    Per query head, `(H_q,)`: attention KL in nats (exact against packed), logit correlation with
-    each query's own mean removed, share of queries whose strongest key is unchanged, and the
-    relative L2 error of the attention output.
+    Per KV head, `(H_kv,)`: cosines of full vectors, mean restored, and their squared error as a
+    share of their energy. Per query head, `(H_q,)`: attention KL in nats (exact against packed),
+    logit correlation with each query's own mean removed, share of queries whose strongest key is
+    unchanged, and the relative L2 error of the attention output.
     """
 
     layer: int
@@ -194,7 +194,10 @@ class Report:
                 layer=index,
                 before_bytes=data["memory"]["before_bytes"] // len(stored),
                 after=StoredBytes(**stored[index]),
-                **{name: np.asarray(g["per_layer_head"][index]) for name, g in grids.items()},
+                **{
+                    name: np.asarray(grid["per_layer_head"][index], dtype=np.float32)
+                    for name, grid in grids.items()
+                },
             )
             for index in range(len(stored))
         )

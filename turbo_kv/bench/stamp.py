@@ -1,0 +1,44 @@
+"""What a result was measured with: versions, machine, date, commit.
+
+Knows nothing of the result. A number without such a stamp is not published.
+"""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from turbo_kv import __version__
+
+PACKAGES = ("torch", "transformers", "numpy")
+ROOT = Path(__file__).parents[2]
+
+
+def stamp() -> dict[str, str | int | None]:
+    """Versions, platform, threads, UTC date, and the commit (None outside a git checkout)."""
+    return {
+        "turbo_kv": __version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+    }
+
+
+def commit(root: Path = ROOT) -> str | None:
+    """The checked-out commit of `root`, marked "+" where files differ from it."""
+    if not (root / ".git").exists():
+        return None
+    described = ("git", "-C", str(root), "describe", "--always", "--abbrev=12", "--dirty=+")
+    try:
+        return subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,153 @@
+"""The straight line: read a text with a model, store its cache as asked, measure what changed.
+
+`prepare` is slow and worth keeping; `measure` repeats in a moment for any other choice of bits,
+rotation, sketch or centring. Knows the order of things, not how any of them is done.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from turbo_kv.cache.capture import Capture, capture
+from turbo_kv.kernels import choose
+from turbo_kv.measure.facts import model_facts, text_facts
+from turbo_kv.measure.metrics import ExactAttention, cosine, relative_mse
+from turbo_kv.measure.report import LayerReport, ModelFacts, Report, Request, TextFacts
+from turbo_kv.measure.roundtrip import roundtrip
+from turbo_kv.models.load import load
+from turbo_kv.models.progress import Progress, silent
+from turbo_kv.models.text import prepare as prepare_text
+from turbo_kv.quant.config import QuantConfig
+
+BF16_BYTES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A captured text, ready to be measured again and again.
+
+    decode: the text of a token id. timing: seconds of each step so far.
+    """
+
+    model: ModelFacts
+    text: TextFacts
+    capture: Capture
+    exact: tuple[ExactAttention, ...]
+    decode: Callable[[int], str]
+    path: str
+    timing: dict[str, float]
+
+
+def analyze(
+    model: str = "tiny",
+    text: str | None = None,
+    context: int = 2048,
+    device: str = "auto",
+    config: QuantConfig = QuantConfig(),  # noqa: B008 (frozen)
+    *,
+    progress: Progress = silent,
+) -> Report:
+    """Measure what storing keys and values as `config` says does to a model's attention.
+
+    The keywords are Request's. Raises ValueError for what cannot be loaded, read or stored.
+    """
+    request = Request(model, text, context, device, config)
+    prepared = prepare(request, lambda fraction, said: progress(0.7 * fraction, said))
+    for report in measure(prepared, request.config):
+        done = len(report.layers)
+        progress(0.7 + 0.3 * done / report.model.layers, f"Measured layer {done - 1}")
+    return report
+
+
+def prepare(request: Request, progress: Progress = silent) -> Prepared:
+    """Load the model, cut the text, run it once and keep what attention saw."""
+    clock = _Clock()
+    loaded = load(
+        request.model, request.device, lambda fraction, said: progress(0.3 * fraction, said)
+    )
+    clock.lap("load")
+    limit = loaded.model.config.get_text_config().max_position_embeddings
+    cut = prepare_text(loaded.tokenizer, request.text, request.context, limit)
+    clock.lap("text")
+    captured = capture(
+        loaded.model,
+        cut.tokens,
+        progress=lambda fraction, said: progress(0.3 + 0.7 * fraction, said),
+    )
+    clock.lap("capture")
+    with torch.inference_mode():
+        exact = tuple(
+            ExactAttention(layer.queries, layer.keys, layer.values, layer.scaling)
+            for layer in captured.layers
+        )
+    clock.lap("exact")
+    return Prepared(
+        model=model_facts(loaded),
+        text=text_facts(cut),
+        capture=captured,
+        exact=exact,
+        decode=loaded.tokenizer.decode,
+        path=choose.path(loaded.device),
+        timing=clock.laps,
+    )
+
+
+def measure(prepared: Prepared, config: QuantConfig) -> Iterator[Report]:
+    """Store, restore and compare layer by layer; a report grows by one layer each time."""
+    report = Report(
+        model=prepared.model,
+        text=prepared.text,
+        tokens=prepared.capture.tokens.shape[1],
+        config=config,
+        queries=prepared.capture.layers[0].queries.shape[2],
+        path=prepared.path,
+    )
+    seconds = 0.0
+    for index in range(report.model.layers):
+        start = perf_counter()
+        layer = measure_layer(prepared, index, config)
+        seconds += perf_counter() - start
+        timing = prepared.timing | {"measure": seconds}
+        report = replace(report, layers=(*report.layers, layer), timing=timing)
+        yield report
+
+
+@torch.inference_mode()
+def measure_layer(prepared: Prepared, index: int, config: QuantConfig) -> LayerReport:
+    """Store and restore one captured layer and compare it with what it was."""
+    layer = prepared.capture.layers[index]
+    restored = roundtrip(prepared.capture, index, config)
+    keys, values = layer.keys.float(), layer.values.float()
+    attention = prepared.exact[index].compare(restored.keys, restored.values)
+    return LayerReport(
+        layer=index,
+        key_cosine=_numpy(cosine(keys, restored.keys)),
+        value_cosine=_numpy(cosine(values, restored.values)),
+        key_relative_mse=_numpy(relative_mse(keys, restored.keys)),
+        value_relative_mse=_numpy(relative_mse(values, restored.values)),
+        attention_kl=_numpy(attention.kl),
+        logit_correlation=_numpy(attention.logit_correlation),
+        top1=_numpy(attention.top1),
+        output_relative_error=_numpy(attention.output_relative_error),
+        before_bytes=(keys.numel() + values.numel()) * BF16_BYTES,
+        after=restored.stored,
+    )
+
+
+def _numpy(per_head: torch.Tensor) -> np.ndarray:
+    return per_head.cpu().numpy()
+
+
+class _Clock:
+    """Seconds from lap to lap."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = perf_counter()
+        self.laps[name], self._last = now - self._last, now
