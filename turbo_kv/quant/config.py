@@ -47,7 +47,7 @@ class QuantConfig:
         _one_of("codebook", self.codebook, get_args(Codebook))
         for name in ("rotation", "qjl"):
             _one_of(name, getattr(self, name), (True, False))
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
+        if type(self.seed) is not int or not 0 <= self.seed < 2**31:
             raise ValueError(f"seed is {self.seed!r}; choose a whole number from 0 to 2147483647")
 
     @property

@@ -26,7 +26,8 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     groups = _in_groups(codes, codes_per_group).to(torch.int32)
     shifted = groups << _steps(codes_per_group, bits, codes.device)
     words = shifted.sum(-1, keepdim=True, dtype=torch.int32)  # the least significant bytes first
-    return words.view(torch.uint8)[..., :bytes_per_group].flatten(-2)[..., :size].contiguous()
+    packed = words.view(torch.uint8)[..., :bytes_per_group].flatten(-2)[..., :size]
+    return packed.clone(memory_format=torch.contiguous_format)  # storage of its size, not a view
 
 
 def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
