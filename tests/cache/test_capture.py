@@ -4,11 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mps_mode import MpsMode
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
 from turbo_kv.cache import capture as capture_module
 from turbo_kv.cache.capture import capture
+from turbo_kv.cache.rope import RopeTable
 
 VOCABULARY = 128
 
@@ -138,6 +140,16 @@ def test_the_attention_setting_comes_back_even_after_an_error(
         assert random_qwen2.config._attn_implementation == implementation
     finally:
         random_qwen2.set_attn_implementation("sdpa")
+
+
+def test_uses_only_what_mps_has(random_qwen2, monkeypatch):
+    table = RopeTable.from_config(random_qwen2.config)
+    table.cos_sin(0, 700)  # built in float64, on the CPU wherever the model is
+    monkeypatch.setattr(RopeTable, "from_config", lambda config: table)
+    ids = tokens(700)
+    with MpsMode() as mode:
+        capture(random_qwen2, ids)
+    assert any("attention" in name for name in mode.seen)
 
 
 def test_no_matrix_of_tokens_by_tokens_and_no_spare_storage(random_qwen2):

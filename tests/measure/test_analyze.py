@@ -7,9 +7,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from mps_mode import MpsMode
 
 from turbo_kv.measure.analyze import Prepared, analyze, measure, prepare
 from turbo_kv.measure.attention_map import attention_map
+from turbo_kv.measure.metrics import ExactAttention
 from turbo_kv.measure.planner import exact_bytes, packed_bytes
 from turbo_kv.measure.report import LayerReport, Report, Request
 from turbo_kv.measure.roundtrip import roundtrip
@@ -123,6 +125,17 @@ def test_names_the_layer_that_cannot_be_stored(prepared):
         complete(broken)
     with pytest.raises(ValueError, match="layer 2: centering is 'bias'"):
         roundtrip(broken.capture, 2, QuantConfig(centering="bias"))
+
+
+@pytest.mark.parametrize("choices", [{}, {"qjl": True}, {"centering": "bias", "rotation": False}])
+def test_measuring_uses_only_what_mps_has(prepared, choices):
+    complete(prepared, **choices)  # makes the tables, on the CPU wherever the model is
+    layer = prepared.capture.layers[0]
+    with MpsMode() as mode:
+        ExactAttention(layer.queries, layer.keys, layer.values, layer.scaling)
+        complete(prepared, **choices)
+        attention_map(prepared, QuantConfig(**choices), 1, 2)
+    assert "aten::masked_fill_.Scalar" in mode.seen
 
 
 def test_analyze_reports_progress_from_nothing_to_all(random_checkpoint):

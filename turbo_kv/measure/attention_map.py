@@ -88,16 +88,16 @@ def attention_map(
         first_key=start,
         query_tokens=tuple(map(prepared.decode, tokens[first_query:].tolist())),
         key_tokens=tuple(map(prepared.decode, tokens[columns].tolist())),
-        mass=exact[:, columns].sum(dim=-1).mean().item(),
-        total_variation=(exact - packed).abs().sum(dim=-1).mean().item() / 2,
-        top1=(exact.argmax(dim=-1) == packed.argmax(dim=-1)).float().mean().item(),
+        mass=exact[:, columns].sum(dim=-1).mean(dim=0).item(),
+        total_variation=(exact - packed).abs().sum(dim=-1).mean(dim=0).item() / 2,
+        top1=(exact.argmax(dim=-1) == packed.argmax(dim=-1)).float().mean(dim=0).item(),
     )
 
 
 def _causal_softmax(logits: torch.Tensor) -> torch.Tensor:
-    """Softmax of each row (Q, T) over the keys up to its own position; the last row sees all."""
+    """Softmax of each row (Q, T) over the keys up to its position, in place of the logits."""
     rows, length = logits.shape
     future = torch.ones(rows, length, dtype=torch.bool, device=logits.device).triu(
         length - rows + 1
     )
-    return logits.masked_fill(future, -torch.inf).softmax(dim=-1)
+    return logits.masked_fill_(future, -torch.inf).softmax(dim=-1)

@@ -4,6 +4,7 @@ Knows the order of the steps (centre, quantize, restore, add the centre back) an
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -47,11 +48,17 @@ def _roundtrip(capture: Capture, index: int, config: QuantConfig) -> Roundtrip:
         (keys, key_offset, config),
         (values, value_offset, config.for_values),
     ):
-        quantizer = TurboQuantizer(keys.shape[-1], choices, keys.device)
+        quantizer = _quantizer(keys.shape[-1], choices, keys.device)
         packed = quantizer.quantize(states - offset)
         restored.append(quantizer.dequantize(packed).add_(offset))
         stored += StoredBytes(**packed.stored())
     return Roundtrip(*restored, stored)
+
+
+@lru_cache(maxsize=8)
+def _quantizer(head_dim: int, config: QuantConfig, device: torch.device) -> TurboQuantizer:
+    """One quantizer serves every layer: making its tables takes longer than using them."""
+    return TurboQuantizer(head_dim, config, device)
 
 
 def _center(capture: Capture, index: int, config: QuantConfig) -> Center | None:
