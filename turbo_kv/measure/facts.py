@@ -1,4 +1,4 @@
-"""What a report says of a loaded model and a prepared text."""
+"""What a report says of a loaded model and a prepared text, and how long a text may be."""
 
 from turbo_kv.cache.rope import head_dim
 from turbo_kv.measure.report import ModelFacts, TextFacts
@@ -24,3 +24,8 @@ def model_facts(loaded: LoadedModel) -> ModelFacts:
 def text_facts(prepared: PreparedText) -> TextFacts:
     """The text, without its tokens."""
     return TextFacts(prepared.name, prepared.sha256, prepared.characters, prepared.notes)
+
+
+def longest_text(loaded: LoadedModel) -> int:
+    """Tokens that the model has positions for."""
+    return loaded.model.config.get_text_config().max_position_embeddings

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from turbo_kv.cache.kv_cache import TurboKVCache
+from turbo_kv.measure.facts import longest_text
 from turbo_kv.measure.next_token import feed
 from turbo_kv.models.load import load
 from turbo_kv.models.progress import Progress, silent
@@ -92,7 +93,7 @@ def measure_recall(
     The keywords are `analyze`'s. Raises ValueError for what cannot be loaded, read or stored.
     """
     loaded = load(model, device, lambda done, said: progress(0.1 * done, said))
-    limit = loaded.model.config.get_text_config().max_position_embeddings
+    limit = longest_text(loaded)
     tokens = prepare(loaded.tokenizer, text, context, limit).tokens.to(loaded.device)
     # The passage comes twice, the hidden sentence and its question once: they take room too.
     tokens = tokens[:, : limit - 2 * ROOM]

@@ -13,7 +13,7 @@ from turbo_kv.cache.attending import attending
 from turbo_kv.cache.attention import NAME as PACKED_ATTENTION
 from turbo_kv.cache.kv_cache import TurboKVCache
 from turbo_kv.cache.layer import DECODE_TOKENS
-from turbo_kv.measure.facts import model_facts, text_facts
+from turbo_kv.measure.facts import longest_text, model_facts, text_facts
 from turbo_kv.measure.next_token import compare
 from turbo_kv.measure.quality import Quality
 from turbo_kv.measure.report import ModelFacts, StoredBytes, TextFacts
@@ -93,8 +93,7 @@ def measure_perplexity(
     """
     config = config or QuantConfig()
     loaded = load(model, device, lambda done, said: progress(0.2 * done, said))
-    limit = loaded.model.config.get_text_config().max_position_embeddings
-    prepared = prepare(loaded.tokenizer, text, context, limit)
+    prepared = prepare(loaded.tokenizer, text, context, longest_text(loaded))
     cache = TurboKVCache.for_model(loaded.model, config, read_back=True)
     with attending(loaded.model, PACKED_ATTENTION):
         result = compare(
