@@ -8,9 +8,11 @@ import sys
 if sys.version_info < (3, 11):
     sys.exit("turbo_kv needs Python 3.11 or newer; this is %s." % sys.version.split()[0])
 
-# gradio and the hub client read these when they are imported.
+# gradio and the hub client read these when they are imported. OpenMP's threads give way instead of
+# spinning: the visitor's browser needs the same cores.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 for name in ("NO_PROXY", "no_proxy"):
     os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
 

@@ -1,20 +1,20 @@
-"""One head's attention over the last tokens: exact, packed, and their difference.
+"""One head's attention over the last tokens as pictures, a pixel a weight: PNG bytes.
 
-Knows only arrays of probabilities. Exact and packed share a colour scale; the power norm lets
-small weights show. The difference is centred at zero, its range the 99.5th percentile of its size.
+Knows only arrays of probabilities. Exact and packed share a colour scale whose power norm lets
+small weights show. The difference is centred at zero and cut at the 99.5th percentile of its size.
+Tokens still to come are transparent.
 """
 
+from io import BytesIO
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib import colormaps
 from matplotlib.colors import Normalize, PowerNorm
-from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
-from turbo_kv.figures.style import CARD, INK, SEQUENTIAL, SIGNED
+from turbo_kv.figures.style import LEVELS, SEQUENTIAL, SIGNED
 
-WIDTH, HEIGHT = 4.2, 4.8  # inches
-DPI = 110
 GAMMA = 0.35
 PERCENTILE = 99.5
 
@@ -41,48 +41,24 @@ def visible(shape: tuple[int, int]) -> np.ndarray:
     return np.tri(queries, keys, keys - queries, dtype=bool)
 
 
-def probability(title: str, attention: np.ndarray, ends: Scales, first_key: int) -> Figure:
-    """Attention weights `(queries, keys)`; `first_key` is the position of the first column."""
-    norm = PowerNorm(GAMMA, vmin=0, vmax=ends.probability)
-    return _panel(title, attention, first_key, cmap=SEQUENTIAL, norm=norm, label="attention weight")
+def probability(attention: np.ndarray, ends: Scales) -> bytes:
+    """Attention weights `(queries, keys)`, dark for none."""
+    return _png(attention, SEQUENTIAL, probability_norm(ends))
 
 
-def difference(title: str, change: np.ndarray, ends: Scales, first_key: int) -> Figure:
-    """Packed minus exact weights `(queries, keys)`."""
-    norm = Normalize(-ends.difference, ends.difference)
-    label = f"packed − exact, cut at ±{ends.difference:.2g}"
-    return _panel(title, change, first_key, cmap=SIGNED, norm=norm, label=label)
+def difference(change: np.ndarray, ends: Scales) -> bytes:
+    """Packed minus exact weights `(queries, keys)`: brown where packed looks less, violet more."""
+    return _png(change, SIGNED, Normalize(-ends.difference, ends.difference, clip=True))
 
 
-def pixels(figure: Figure) -> np.ndarray:
-    """The drawn figure as RGB, uint8 `(height, width, 3)`."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+def probability_norm(ends: Scales) -> PowerNorm:
+    """From a weight to its place on the colour bar, 0 to 1; `inverse` leads back."""
+    return PowerNorm(GAMMA, vmin=0, vmax=ends.probability)
 
 
-def _panel(
-    title: str, values: np.ndarray, first_key: int, *, cmap: str, norm: Normalize, label: str
-) -> Figure:
-    queries, keys = values.shape
-    last = first_key + keys
-    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, facecolor=CARD)
-    axes = figure.add_axes((0.17, 0.27, 0.79, 0.66), facecolor="white")
-    image = axes.imshow(
-        np.where(visible(values.shape), values, np.nan),
-        cmap=cmap,
-        norm=norm,
-        extent=(first_key - 0.5, last - 0.5, last - 0.5, last - queries - 0.5),
-        aspect="auto",
-        interpolation="nearest",
-    )
-    axes.set_title(title, color=INK, fontsize=12)
-    axes.set_xlabel("key position", color=INK)
-    axes.set_ylabel("query position", color=INK)
-    axes.tick_params(colors=INK)
-    bar = figure.colorbar(
-        image, cax=figure.add_axes((0.17, 0.11, 0.79, 0.03)), orientation="horizontal"
-    )
-    bar.set_label(label, color=INK)
-    bar.ax.tick_params(colors=INK, labelsize=8)
-    return figure
+def _png(values: np.ndarray, cmap: str, norm: Normalize) -> bytes:
+    colours = colormaps[cmap].resampled(LEVELS)(norm(values), bytes=True)  # (queries, keys, 4)
+    colours[~visible(values.shape)] = 0
+    file = BytesIO()
+    imsave(file, colours, format="png")
+    return file.getvalue()

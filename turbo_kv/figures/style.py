@@ -24,15 +24,12 @@ PARTS = {
     "exact_window": "#D55E00",
 }
 BEFORE = "#64748b"
-CARD = "#f8fafc"
-INK = "#1e293b"
 
 
 @cache
-def palette() -> tuple[tuple[str, str], ...]:
-    """LEVELS steps of the sequential map, dark to bright, each with a readable ink: (fill, ink)."""
-    fills = [to_hex(colormaps[SEQUENTIAL](step / (LEVELS - 1))) for step in range(LEVELS)]
-    return tuple((fill, readable_on(fill)) for fill in fills)
+def palette(cmap: str = SEQUENTIAL, levels: int = LEVELS) -> tuple[str, ...]:
+    """Evenly spaced colours of a map, low to high."""
+    return tuple(to_hex(colormaps[cmap](step / (levels - 1))) for step in range(levels))
 
 
 def readable_on(fill: str) -> str:

@@ -28,7 +28,6 @@ LAUNCH = {
 def build(actions: Actions, stored: precomputed.Precomputed, host: limits.Limits) -> gr.Blocks:
     """The page on a stored result."""
     session = stored.session
-    drawn = run_tab.maps(session, stored.maps[session.config, *session.selected])
     with gr.Blocks(title="turbo_kv", analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
         gr.HTML(f'<h1>turbo_kv</h1><p class="claim">{overview.CLAIM}</p>', elem_id="header")
         page: dict[str, gr.Component] = {"session": gr.State(time_to_live=3600)}
@@ -36,7 +35,7 @@ def build(actions: Actions, stored: precomputed.Precomputed, host: limits.Limits
             page |= overview.build(session, READY)
             page |= form.build(session.request, host)
         with gr.Tabs():
-            page |= run_tab.build(session, drawn)
+            page |= run_tab.build(session, stored.maps[session.config, *session.selected])
         _events(page, actions)
     return demo
 

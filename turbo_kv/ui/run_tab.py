@@ -9,14 +9,12 @@ from typing import Any
 
 import gradio as gr
 
-from turbo_kv.figures import attention
 from turbo_kv.measure.report import Report
-from turbo_kv.ui import findings, grid, layer_table, memory_bar
+from turbo_kv.ui import findings, grid, head_maps, layer_table, memory_bar
 from turbo_kv.ui.engine import Map
 from turbo_kv.ui.session import Session
 
 GRIDS = {"key_grid": grid.KEYS, "value_grid": grid.VALUES, "attention_grid": grid.ATTENTION}
-PICTURES = ("exact_map", "packed_map", "difference_map")
 _TITLES = {
     "key_grid": "Keys: cosine between original and restored",
     "value_grid": "Values: cosine between original and restored",
@@ -24,9 +22,9 @@ _TITLES = {
 }
 
 
-def build(session: Session, drawn: dict[str, Any]) -> dict[str, gr.Component]:
-    """The tab's components by name, filled with the session and its drawn maps."""
-    first = render(session) | drawn
+def build(session: Session, measured: Map) -> dict[str, gr.Component]:
+    """The tab's components by name, filled with the session and the maps of its head."""
+    first = render(session) | maps(session, measured)
     page: dict[str, gr.Component] = {}
     with gr.Tab("Run", id="run"):
         page["memory"] = gr.HTML(first["memory"], elem_id="memory")
@@ -36,21 +34,7 @@ def build(session: Session, drawn: dict[str, Any]) -> dict[str, gr.Component]:
             )
             page[name] = grid.component(metric, first[name], name.replace("_", "-"))
             gr.HTML(grid.legend(metric))
-        page["maps_finding"] = gr.HTML(first["maps_finding"], elem_id="maps-finding")
-        with gr.Row(elem_id="maps"):
-            for name in PICTURES:
-                picture = first[name]
-                page[name] = gr.Image(
-                    picture["value"],
-                    format="png",
-                    type="numpy",
-                    interactive=False,
-                    show_label=False,
-                    buttons=["fullscreen"],
-                    min_width=300,
-                    alt_text=picture["alt_text"],
-                    elem_id=name.replace("_", "-"),
-                )
+        page["maps"] = gr.HTML(first["maps"], elem_id="maps")
         page["table"] = gr.HTML(first["table"], elem_id="table")
     return page
 
@@ -89,31 +73,13 @@ def grids(report: Report, selected: tuple[int, int]) -> dict[str, Any]:
     return states
 
 
-def maps(session: Session, measured: Map) -> dict[str, Any]:
-    """The three pictures of the selected head and their sentence."""
+def maps(session: Session, measured: Map) -> dict[str, str]:
+    """The selected head: what its attention did, in words and in three pictures."""
     layer, head = session.selected
-    exact, packed, first_key = measured.exact, measured.packed, measured.first_key
-    ends = attention.scales(exact, packed)
-    bits = f"{session.shown.bits_per_value:.2f} bits per value"
-    figures = (
-        attention.probability("Original", exact, ends, first_key),
-        attention.probability(f"Packed, {bits}", packed, ends, first_key),
-        attention.difference("Difference: packed − original", packed - exact, ends, first_key),
-    )
-    sentence = findings.maps(measured)
-    alts = (
-        f"Heatmap: original attention of layer {layer}, head {head}, last {len(exact)} tokens",
-        f"Heatmap: attention on packed keys, same head and colours. {sentence}",
-        f"Heatmap: packed minus original attention, same head. {sentence}",
-    )
-    pictures = {
-        name: gr.update(value=attention.pixels(figure), alt_text=alt)
-        for name, figure, alt in zip(PICTURES, figures, alts)
-    }
-    cell = findings.cell(session.shown, layer, head)
-    return pictures | {
-        "maps_finding": _section(f"Attention of layer {layer}, head {head}", sentence, cell)
-    }
+    title = f"Attention of layer {layer}, head {head}"
+    sentences = findings.maps(measured), findings.cell(session.shown, layer, head)
+    pictures = head_maps.html(measured, layer, head, session.shown.bits_per_value)
+    return {"maps": _section(title, *sentences) + pictures}
 
 
 def _section(title: str, *sentences: str) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from turbo_kv.figures.style import palette
+from turbo_kv.figures.style import SEQUENTIAL, SIGNED, palette, readable_on
 
 THEME = gr.themes.Default(
     primary_hue="blue",
@@ -29,9 +29,11 @@ THEME = gr.themes.Default(
 def css() -> str:
     """The style sheet, with one class per colour level of the grids and the legend's gradient."""
     levels = "".join(
-        f".heat .l{level}{{background:{fill};color:{ink}}}"
-        for level, (fill, ink) in enumerate(palette())
+        f".heat .l{level}{{background:{fill};color:{readable_on(fill)}}}"
+        for level, fill in enumerate(palette())
     )
-    gradient = ",".join(fill for fill, _ in palette()[::9])
-    bar = f".legend-bar{{background:linear-gradient(to right,{gradient})}}"
-    return (Path(__file__).parent / "page.css").read_text() + levels + bar
+    bars = "".join(
+        f".bar-{name}{{background:linear-gradient(to right,{','.join(palette(cmap, 9))})}}"
+        for name, cmap in (("sequential", SEQUENTIAL), ("signed", SIGNED))
+    )
+    return (Path(__file__).parent / "page.css").read_text() + levels + bars
