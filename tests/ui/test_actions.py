@@ -4,13 +4,14 @@ import gradio as gr
 import pytest
 
 from turbo_kv.measure.report import Request
+from turbo_kv.models.text import SOURCES
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.ui import engine, form, limits
 
 DEFAULTS = {
     **QuantConfig().to_dict(),
     "model": "tiny",
-    "source": form.SOURCES[0],
+    "source": limits.SOURCES[0],
     "text": "",
     "context": 2048,
     "device": "auto",
@@ -101,6 +102,7 @@ def test_a_cell_that_does_not_exist_is_refused(actions, cell):
         ({"context": 8193}, "context", "16 to 8,192"),
         ({"context": 2.5}, "context", "whole number"),
         ({"context": None}, "context", "whole number"),
+        ({"source": "/etc/passwd"}, "text", "Choose one of Python"),
         ({"model": "../secret"}, "model", "Choose one of tiny"),
         ({"device": "tpu"}, "device", "auto, cpu"),
         ({"bits": 5}, "bits", "choose one of 2, 3, 4"),
@@ -177,6 +179,12 @@ def test_a_request_is_what_the_form_says():
     form_values = DEFAULTS | {"source": limits.OWN_TEXT, "text": "Hello <b>", "context": 64.0}
     request = limits.check(form_values, limits.LOCAL)
     assert request == Request(text="Hello <b>", context=64, config=QuantConfig())
+
+
+def test_an_example_text_is_asked_for_by_name():
+    request = limits.check(DEFAULTS | {"source": "Prose", "text": "ignored"}, limits.LOCAL)
+    assert (request.text, request.source) == (None, "Prose")
+    assert set(limits.SOURCES) == set(SOURCES)
 
 
 def test_a_space_offers_less(monkeypatch):

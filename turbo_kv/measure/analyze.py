@@ -19,6 +19,7 @@ from turbo_kv.measure.report import LayerReport, ModelFacts, Report, Request, Te
 from turbo_kv.measure.roundtrip import roundtrip
 from turbo_kv.models.load import load
 from turbo_kv.models.progress import Progress, silent
+from turbo_kv.models.text import DEFAULT_SOURCE
 from turbo_kv.models.text import prepare as prepare_text
 from turbo_kv.quant.config import QuantConfig
 
@@ -48,13 +49,14 @@ def analyze(
     device: str = "auto",
     config: QuantConfig = QuantConfig(),  # noqa: B008 (frozen)
     *,
+    source: str = DEFAULT_SOURCE,
     progress: Progress = silent,
 ) -> Report:
     """Measure what storing keys and values as `config` says does to a model's attention.
 
     The keywords are Request's. Raises ValueError for what cannot be loaded, read or stored.
     """
-    request = Request(model, text, context, device, config)
+    request = Request(model, text, context, device, config, source)
     prepared = prepare(request, lambda fraction, said: progress(0.7 * fraction, said))
     for report in measure(prepared, request.config):
         done = len(report.layers)
@@ -70,7 +72,7 @@ def prepare(request: Request, progress: Progress = silent) -> Prepared:
     )
     clock.lap("load")
     limit = loaded.model.config.get_text_config().max_position_embeddings
-    cut = prepare_text(loaded.tokenizer, request.text, request.context, limit)
+    cut = prepare_text(loaded.tokenizer, request.text, request.context, limit, request.source)
     clock.lap("text")
     captured = capture(
         loaded.model,

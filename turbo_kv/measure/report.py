@@ -16,7 +16,7 @@ class Request:
     """One run of the straight line; the fields are `analyze`'s keywords and the page's form.
 
     model: "tiny", a catalog name, or a local folder.
-    text: the prompt; None for the default text.
+    text: the prompt; None for the built-in text that `source` names.
     context: tokens to read, at most; a shorter text is measured at its own length.
     device: "auto", "cpu", "cuda" or "mps".
     """
@@ -26,6 +26,7 @@ class Request:
     context: int = 2048
     device: str = "auto"
     config: QuantConfig = field(default_factory=QuantConfig)
+    source: str = "Python language reference"
 
 
 @dataclass(frozen=True)

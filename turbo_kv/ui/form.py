@@ -19,9 +19,6 @@ from turbo_kv.quant.config import (
 )
 from turbo_kv.ui import limits, status, wording
 
-SOURCES = ("Python language reference", "Standard library source", "Prose")
-"""The built-in texts, by the names under which the models' side reads them."""
-
 SWITCHES = ("bits", "rotation", "qjl", "qjl_budget", "qjl_on", "centering", "codebook", "seed")
 READING = ("model", "source", "text", "context", "device")
 FIELDS = (*SWITCHES, *READING)
@@ -91,7 +88,7 @@ def _reading(page: dict[str, gr.Component], request: Request, host: limits.Limit
         )
         _message(page, "model")
         page["source"] = gr.Dropdown(
-            [*SOURCES, limits.OWN_TEXT], value=SOURCES[0], label="Text", elem_id="source"
+            [*limits.SOURCES, limits.OWN_TEXT], value=request.source, label="Text", elem_id="source"
         )
         page["text"] = gr.Textbox(
             label="Your text",

@@ -11,28 +11,38 @@ from pathlib import Path
 from typing import Any
 
 from turbo_kv.measure.report import Request
+from turbo_kv.measure.transcript import GenerationRequest
 from turbo_kv.models.catalog import CATALOG
 from turbo_kv.quant.config import QuantConfig
 
 MINIMUM_CONTEXT = 16
 DEVICES = ("auto", "cpu", "cuda", "mps")
+SOURCES = ("Python language reference", "Standard library source", "Prose")
+"""The built-in texts, by the names under which the models' side reads them."""
+
 OWN_TEXT = "My own text"
+MAXIMUM_TEMPERATURE = 2
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one host offers. `captures` is how many prompts it keeps for quick switches."""
+    """What one host offers.
+
+    context, new_tokens: the most to read and to generate. captures: prompts kept for switches.
+    """
 
     models: tuple[str, ...]
     context: int
+    new_tokens: int
     text_bytes: int
     captures: int
 
 
-LOCAL = Limits(tuple(CATALOG), context=131_072, text_bytes=1_000_000, captures=3)
+LOCAL = Limits(tuple(CATALOG), context=131_072, new_tokens=256, text_bytes=1_000_000, captures=3)
 SPACE = Limits(
     ("tiny", "Qwen2.5-0.5B", "Qwen2.5-0.5B-Instruct"),
     context=2_048,
+    new_tokens=48,
     text_bytes=200_000,
     captures=8,
 )
@@ -53,13 +63,37 @@ class FieldError(ValueError):
 
 def check(form: Mapping[str, Any], limits: Limits) -> Request:
     """The form's values as a request. Raises FieldError."""
-    if form["model"] not in limits.models:
-        raise FieldError("model", f"Choose one of {', '.join(limits.models)}.")
     own = form["source"] == OWN_TEXT
+    source = {} if own else {"source": _source(form["source"])}
     return Request(
-        model=form["model"],
+        model=_model(form["model"], limits),
         text=_text(form["text"], limits) if own else None,
         context=_context(form["context"], form["model"], limits),
+        device=_device(form["device"]),
+        config=config(form),
+        **source,
+    )
+
+
+def generation(form: Mapping[str, Any], limits: Limits) -> GenerationRequest:
+    """The run bar's and the tab Generate's values as a request. Raises FieldError."""
+    new_tokens = _whole("new_tokens", form["new_tokens"])
+    if not 1 <= new_tokens <= limits.new_tokens:
+        raise FieldError("new_tokens", f"Choose 1 to {limits.new_tokens} new tokens.")
+    temperature = form["temperature"]
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float):
+        raise FieldError("temperature", "The temperature must be a number.")
+    if not 0 <= temperature <= MAXIMUM_TEMPERATURE:
+        raise FieldError("temperature", f"Choose a temperature from 0 to {MAXIMUM_TEMPERATURE}.")
+    sampling_seed = _whole("sampling_seed", form["sampling_seed"])
+    if not 0 <= sampling_seed < 2**31:
+        raise FieldError("sampling_seed", "Choose a seed from 0 to 2147483647.")
+    return GenerationRequest(
+        prompt=_text(form["prompt"], limits, "prompt"),
+        model=_model(form["model"], limits),
+        new_tokens=new_tokens,
+        temperature=float(temperature),
+        seed=sampling_seed,
         device=_device(form["device"]),
         config=config(form),
     )
@@ -88,12 +122,18 @@ def upload(path: str, limits: Limits) -> str:
         raise FieldError("text", "The file is not UTF-8 text; save it as UTF-8.") from error
 
 
-def _text(text: object, limits: Limits) -> str:
+def _model(model: object, limits: Limits) -> str:
+    if model not in limits.models:
+        raise FieldError("model", f"Choose one of {', '.join(limits.models)}.")
+    return model
+
+
+def _text(text: object, limits: Limits, field: str = "text") -> str:
     if not isinstance(text, str) or not text.strip():
-        raise FieldError("text", "Your text is empty. Paste some, or choose an example text.")
+        raise FieldError(field, f"Your {field} is empty. Write some, or choose an example.")
     size = len(text.encode(errors="surrogatepass"))
     if size > limits.text_bytes:
-        raise FieldError("text", _too_long(size, limits))
+        raise FieldError(field, _too_long(size, limits))
     return text
 
 
@@ -112,6 +152,12 @@ def _context(value: object, model: str, limits: Limits) -> int:
     return context
 
 
+def _source(source: object) -> str:
+    if source not in SOURCES:
+        raise FieldError("text", f"Choose one of {', '.join(SOURCES)}, or {OWN_TEXT.lower()}.")
+    return source
+
+
 def _device(device: object) -> str:
     if device not in DEVICES:
         raise FieldError("device", f"Choose one of {', '.join(DEVICES)}.")
@@ -120,5 +166,6 @@ def _device(device: object) -> str:
 
 def _whole(field: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
-        raise FieldError(field, f"The {field} must be a whole number.")
+        name = field.replace("_", " ")
+        raise FieldError(field, f"The {name} must be a whole number.")
     return int(value)
