@@ -33,7 +33,7 @@ def test_a_share_reads_as_everything_only_when_it_is(share):
 
 def test_the_verdict_says_what_the_switch_repaired_and_that_cosine_was_blind():
     title, sentence = findings.verdict(OFF, MEAN)
-    assert title == "Plain 3-bit codes break this model. One switch, centring, repairs it."
+    assert title == "Plain 3-bit codes break this model. Centring repairs it."
     assert "Cosine does not show the damage: keys score 0.983" in sentence
     assert f"{OFF.bits_per_value:.2f} → {MEAN.bits_per_value:.2f} bits per value" in sentence
 

@@ -59,7 +59,7 @@ def _title(before: Report, after: Report) -> str:
     one_switch = wording.changed(before.config, after.config) == ["centering"]
     bits = after.config.bits
     if one_switch and before.config.centering == "off" and _repaired(before, after):
-        return f"Plain {bits}-bit codes break this model. One switch, centring, repairs it."
+        return f"Plain {bits}-bit codes break this model. Centring repairs it."
     if one_switch and after.config.centering == "off" and _repaired(after, before):
         return f"Without centring, the same {bits}-bit codes break this model."
     change = wording.change(before.config, after.config)

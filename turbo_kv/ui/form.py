@@ -78,15 +78,35 @@ def _switches(page: dict[str, gr.Component], request: Request) -> None:
             )
             page["seed"] = gr.Number(config.seed, label="Seed", precision=0, elem_id="seed")
             _message(page, "seed")
+            page["device"] = gr.Dropdown(
+                list(limits.DEVICES),
+                value=request.device,
+                label="Device, from the next Run on",
+                elem_id="device",
+            )
+            _message(page, "device")
 
 
 def _reading(page: dict[str, gr.Component], request: Request, host: limits.Limits) -> None:
     with gr.Group(elem_id="reading"):
         gr.HTML("<h2>What to read <small>press Run</small></h2>", padding=True)
-        page["model"] = gr.Dropdown(
-            list(host.models), value=request.model, label="Model", elem_id="model"
-        )
+        with gr.Row():
+            page["model"] = gr.Dropdown(
+                list(host.models),
+                value=request.model,
+                label="Model",
+                min_width=140,
+                elem_id="model",
+            )
+            page["context"] = gr.Number(
+                request.context,
+                label="Context, tokens",
+                precision=0,
+                min_width=100,
+                elem_id="context",
+            )
         _message(page, "model")
+        _message(page, "context")
         page["source"] = gr.Dropdown(
             [*limits.SOURCES, limits.OWN_TEXT], value=request.source, label="Text", elem_id="source"
         )
@@ -102,14 +122,6 @@ def _reading(page: dict[str, gr.Component], request: Request, host: limits.Limit
             "Upload a .txt file", file_types=[".txt"], size="sm", elem_id="file"
         )
         _message(page, "text")
-        page["context"] = gr.Number(
-            request.context, label="Context, tokens", precision=0, elem_id="context"
-        )
-        _message(page, "context")
-        page["device"] = gr.Dropdown(
-            list(limits.DEVICES), value=request.device, label="Device", elem_id="device"
-        )
-        _message(page, "device")
 
 
 def _choices(literal: Any) -> list[tuple[str, str]]:
