@@ -125,3 +125,11 @@ def test_bytes_are_counted_and_rows_reordered():
     swapped = center.map_batch(lambda tensor: tensor.flip(0))
     assert torch.equal(swapped.key_mean[0], center.key_mean[1])
     assert torch.equal(swapped.value_mean[1], center.value_mean[0])
+
+
+def test_a_center_holds_no_graph():
+    bias = gaussian(2, D).requires_grad_()
+    keys = gaussian(1, 2, T, D).requires_grad_()
+    for center in (Center.from_bias(bias, bias, 1), Center.from_mean(keys, keys, *rope(0, T))):
+        assert not center.key_mean.requires_grad
+        assert not center.value_mean.requires_grad

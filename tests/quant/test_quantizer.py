@@ -210,6 +210,13 @@ def test_any_float_and_any_memory_order_is_coded(dtype):
     assert quantizer.dequantize(packed).dtype == torch.float32
 
 
+def test_what_is_stored_holds_no_graph():
+    quantizer, x = TurboQuantizer(64, SKETCHED), heads(64, tokens=3)
+    packed = quantizer.quantize(x.clone().requires_grad_())
+    assert not any(tensor.requires_grad for tensor in stored(packed))
+    assert all(map(torch.equal, stored(packed), stored(quantizer.quantize(x))))
+
+
 @pytest.mark.parametrize("config", [QuantConfig(), SKETCHED])
 def test_no_tokens_are_coded_as_no_tokens(config):
     quantizer = TurboQuantizer(64, config)

@@ -39,7 +39,10 @@ def _rotate_half(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Center:
-    """The constant parts of one layer: key_mean, before RoPE, and value_mean, fp32 (B, H_kv, D)."""
+    """The constant parts of one layer: key_mean, before RoPE, and value_mean, fp32 (B, H_kv, D).
+
+    Both are constants to autograd too: what is stored holds no graph.
+    """
 
     key_mean: Tensor
     value_mean: Tensor
@@ -57,12 +60,13 @@ class Center:
             raise ValueError("no token to take a mean of; centre on the first non-empty update")
         first = slice(0, tokens)
         unrotated = remove_rope(keys[:, :, first], cos[..., first, :], sin[..., first, :])
-        return cls(unrotated.mean(2), values[:, :, first].float().mean(2))
+        return cls(unrotated.mean(2).detach(), values[:, :, first].float().mean(2).detach())
 
     @classmethod
     def from_bias(cls, key_bias: Tensor, value_bias: Tensor, batch: int) -> "Center":
         """Take the biases (H_kv, D) of the key and value projections for every batch row."""
-        return cls(*(bias.float().expand(batch, -1, -1) for bias in (key_bias, value_bias)))
+        biases = (bias.detach().float() for bias in (key_bias, value_bias))
+        return cls(*(bias.expand(batch, -1, -1) for bias in biases))
 
     @property
     def nbytes(self) -> int:

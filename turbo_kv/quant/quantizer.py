@@ -56,7 +56,7 @@ class TurboQuantizer:
         """
         if x.shape[-1] != self.head_dim:
             raise ValueError(f"vectors of {x.shape[-1]} values; this codes {self.head_dim}")
-        blocks = x.reshape(-1, self.head_dim).split(VALUES_AT_ONCE // self.head_dim)
+        blocks = x.detach().reshape(-1, self.head_dim).split(VALUES_AT_ONCE // self.head_dim)
         columns = zip(*map(self._quantize_rows, blocks), strict=True)
         codes, scales, *sketch = (torch.cat(c).unflatten(0, x.shape[:-1]) for c in columns)
         if not scales.isfinite().all():
