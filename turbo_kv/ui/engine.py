@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from turbo_kv.measure.report import Report, Request
+from turbo_kv.measure.transcript import GenerationRequest, Transcript
 from turbo_kv.quant.config import QuantConfig
 
 if TYPE_CHECKING:
@@ -81,6 +82,16 @@ def attention_map(prepared: "Prepared", config: QuantConfig, layer: int, head: i
 
     measured = attention_map(prepared, config, layer, head)
     return Map(*(getattr(measured, name) for name in Map._fields))
+
+
+def first_step(
+    request: GenerationRequest, progress: Progress
+) -> tuple[Transcript, Iterator[Transcript]]:
+    """Read a prompt and say its first token: the transcript so far, and those to come."""
+    from turbo_kv.measure.compare_generation import compare_generation
+
+    transcripts = compare_generation(request, progress)
+    return next(transcripts), transcripts
 
 
 def warm(captures: Captures, request: Request) -> None:

@@ -39,3 +39,10 @@ def times(factor: float) -> str:
 def percent(share: float) -> str:
     """A share, cut so that only everything reads as 100%: 88.9%."""
     return f"{math.floor(share * 1000) / 10:.1f}%"
+
+
+def rate(per_second: float | None) -> str:
+    """A speed with two or more significant digits; a dash before there is one."""
+    if per_second is None:
+        return "–"
+    return f"{per_second:.1f}" if per_second < 100 else f"{per_second:,.0f}"

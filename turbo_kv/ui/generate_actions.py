@@ -1,0 +1,92 @@
+"""What happens on Generate and its Stop: the streams grow on the page, a few times a second.
+
+Plain generators of updates by component name, as in `actions`. A result stays until the first
+tokens of another replace it.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing
+from time import perf_counter
+from typing import Any
+
+from turbo_kv.measure.transcript import GenerationRequest
+from turbo_kv.ui import engine, form, generate_tab, generation_words, limits, status
+from turbo_kv.ui.actions import FAILURES, Updates
+from turbo_kv.ui.following import following
+
+INTERVAL = 0.15
+"""Seconds between two drawings: a drawing costs a message, not a token."""
+
+MADE_HERE = "Generated here"
+
+
+class GenerateActions:
+    """The tab's actions on one server."""
+
+    def __init__(self, host: limits.Limits) -> None:
+        self._host = host
+
+    def generate(self, *values: Any) -> Iterator[Updates]:
+        """Continue the prompt twice and show both streams as they come."""
+        try:
+            request = limits.generation(dict(zip(generate_tab.FIELDS, values)), self._host)
+        except limits.FieldError as error:
+            yield _refused(error.field, error)
+            return
+        yield generate_tab.locked(True) | generate_tab.messages({}) | _busy("Starting", 0)
+        start = perf_counter()
+        try:
+            transcript = yield from _streams(request)
+        except FAILURES as error:
+            yield generate_tab.locked(False) | _refused(_field_of(error), error)
+            return
+        seconds = perf_counter() - start
+        done = f"Done · {len(transcript.steps):,} tokens in each stream in {seconds:.1f} s"
+        yield generate_tab.locked(False) | {"generate_status": status.html(status.DONE, done)}
+
+    def stop(self) -> Updates:
+        """Say so; the streams end at their next token, and what they said stays."""
+        return generate_tab.locked(False) | {
+            "generate_status": status.html(status.READY, "Stopped. What was said so far stays.")
+        }
+
+
+def _streams(request: GenerationRequest) -> Iterator[Updates]:
+    """Load, read the prompt, then draw the growing transcript; returns the complete one."""
+    for_first = following(lambda progress: engine.first_step(request, progress))
+    while True:
+        try:
+            fraction, text = next(for_first)
+        except StopIteration as end:
+            transcript, rest = end.value
+            break
+        yield _busy(text, fraction)
+    yield {"generate_status": status.html(status.READY, "Generating")}
+    sentence, drawn = None, 0.0
+    with closing(rest):
+        while True:
+            changes: Updates = {}
+            if (said := generation_words.parting(transcript)) != sentence:
+                changes["parting"] = sentence = said
+            if changes or transcript.complete or perf_counter() - drawn >= INTERVAL:
+                drawn = perf_counter()
+                yield changes | generate_tab.render(transcript, MADE_HERE)
+            if transcript.complete:
+                return transcript
+            transcript = next(rest)
+
+
+def _busy(text: str, fraction: float) -> Updates:
+    return {"generate_status": status.html(status.BUSY, text, fraction)}
+
+
+def _refused(field: str, error: Exception) -> Updates:
+    said = f"Not generated: {error} The result shown is the one before."
+    return generate_tab.messages({field: str(error)}) | {
+        "generate_status": status.html(status.FAILED, said)
+    }
+
+
+def _field_of(error: Exception) -> str:
+    """The field that a failed run's message belongs to."""
+    return "prompt" if "prompt" in str(error) else form.field_of(error)

@@ -1,0 +1,92 @@
+"""One stream as HTML: what its cache holds and how fast it is, then what it said.
+
+Tokens that differ carry a sign and an underline as well as a colour. Everything that a model or a
+visitor wrote is escaped.
+"""
+
+from html import escape
+from itertools import groupby
+
+from turbo_kv.measure.transcript import Stream, Transcript
+from turbo_kv.ui import numbers, wording
+
+PROMPT_SHOWN = 160
+"""Characters of the prompt's end that stand before the tokens."""
+
+SIGN = "≠"
+
+
+def html(transcript: Transcript, stream: Stream) -> str:
+    """One stream under its name, its counters above its text."""
+    name = f"{stream}-name"
+    counters = "".join(
+        f"<div><dt>{what}</dt><dd><b>{figure}</b> <small>{detail}</small></dd></div>"
+        for what, figure, detail in (
+            _cache(transcript, stream),
+            ("Decoding", f"{numbers.rate(transcript.rate(stream))} tokens/s", ""),
+            _reading(transcript, stream),
+        )
+    )
+    return (
+        f'<section class="stream" aria-labelledby="{name}"><h3 id="{name}">{_title(stream)} '
+        f"<small>{escape(_subtitle(transcript, stream))}</small></h3><dl>{counters}</dl>"
+        f'<p class="said"><span class="asked">{_prompt(transcript.request.prompt)}</span>'
+        f"{_tokens(transcript, stream)}</p></section>"
+    )
+
+
+def _title(stream: Stream) -> str:
+    return "Full precision" if stream == "exact" else "Packed"
+
+
+def _subtitle(transcript: Transcript, stream: Stream) -> str:
+    said = f"{transcript.tokens(stream):,} of {transcript.request.new_tokens:,} tokens"
+    if stream == "exact":
+        return f"the model's own cache · {said}"
+    return f"{wording.setting(transcript.request.config, ['bits', 'centering'])} · {said}"
+
+
+def _cache(transcript: Transcript, stream: Stream) -> tuple[str, str, str]:
+    size = f"{numbers.mib(transcript.cache_bytes(stream))} MiB"
+    if stream == "packed" or transcript.model.dtype == "bfloat16":
+        return "Cache", size, ""
+    return "Cache", size, f"{transcript.model.dtype}; {numbers.mib(transcript.bf16_bytes)} in bf16"
+
+
+def _reading(transcript: Transcript, stream: Stream) -> tuple[str, str, str]:
+    shared = transcript.prompt_seconds("exact")
+    if stream == "exact":
+        return "Prompt", f"{shared:.2f} s", "for both streams"
+    return "Prompt", f"+ {transcript.prompt_seconds('packed') - shared:.2f} s", "to code it"
+
+
+def _prompt(prompt: str) -> str:
+    return escape(prompt if len(prompt) <= PROMPT_SHOWN else "…" + prompt[-PROMPT_SHOWN:])
+
+
+def _tokens(transcript: Transcript, stream: Stream) -> str:
+    """Tokens in runs of same and different; where the streams part stands out."""
+    parts = []
+    for same, run in groupby(transcript.steps, lambda step: step.same):
+        steps = list(run)
+        texts = [getattr(step, stream).text for step in steps]
+        if same:
+            parts.append(escape("".join(texts)))
+        elif steps[0].index == transcript.first_divergence:
+            parts.append(_marked(texts[0], "".join(texts[1:])))
+        else:
+            parts.append(_marked("", "".join(texts)))
+    return "".join(parts)
+
+
+def _marked(first: str, rest: str) -> str:
+    """A run that differs: a sign before it, underlined, its `first` token strongly."""
+    if not first + rest:
+        return ""
+    blank = "" if first.isspace() else first[: len(first) - len(first.lstrip(" "))]
+    strong = f"<strong>{_visible(first[len(blank) :])}</strong>" if first else ""
+    return f"{blank}<mark><i>{SIGN}</i>{strong}{_visible(rest)}</mark>"
+
+
+def _visible(text: str) -> str:
+    return escape(text.replace("\n", "↵\n"))
