@@ -9,7 +9,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from turbo_kv.kernels import pagewise
+from turbo_kv.kernels import cpu, pagewise
 from turbo_kv.kernels.states import PackedStates
 
 NAME = "turbo_kv"
@@ -34,7 +34,8 @@ def attention_forward(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
-    output = pagewise.attention(query, key, attention_mask, scaling)
+    expand = cpu.expand if query.device.type == "cpu" else pagewise.dequantized
+    output = pagewise.attention(query, key, attention_mask, scaling, expand=expand)
     return output.to(query.dtype).transpose(1, 2).contiguous(), None
 
 

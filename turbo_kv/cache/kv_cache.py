@@ -15,6 +15,7 @@ import torch
 from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from turbo_kv.cache.bias import projection_biases
+from turbo_kv.cache.coding import Quantizers
 from turbo_kv.cache.exact import ExactQuantizer
 from turbo_kv.cache.layer import PackedLayer
 from turbo_kv.cache.plan import Plan, check_model
@@ -133,15 +134,15 @@ class TurboKVCache(Cache):
 @lru_cache(maxsize=16)
 def _quantizers(
     head_dim: int, quant: QuantConfig, quantize: Sides, device: torch.device
-) -> tuple[TurboQuantizer | ExactQuantizer, TurboQuantizer | ExactQuantizer]:
+) -> Quantizers:
     """Those of keys and of values, shared by every layer on a device."""
-    keys = TurboQuantizer(head_dim, quant, device)
-    values = TurboQuantizer(head_dim, quant.for_values, device)
-    exact = ExactQuantizer(head_dim)
-    return (
-        keys if quantize in ("both", "keys") else exact,
-        values if quantize in ("both", "values") else exact,
-    )
+    keys = values = ExactQuantizer(head_dim)
+    if quantize in ("both", "keys"):
+        keys = TurboQuantizer(head_dim, quant, device)
+    if quantize in ("both", "values"):
+        one_for_both = quantize == "both" and quant.for_values == quant
+        values = keys if one_for_both else TurboQuantizer(head_dim, quant.for_values, device)
+    return keys, values
 
 
 def _check_choices(exact_window: int, quantize: str) -> None:

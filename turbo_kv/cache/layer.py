@@ -19,11 +19,11 @@ import torch
 from transformers.cache_utils import DynamicLayer
 
 from turbo_kv.cache import attention
+from turbo_kv.cache.coding import code
 from turbo_kv.cache.plan import Plan
 from turbo_kv.cache.store import PackedStore
 from turbo_kv.kernels.states import PackedStates
 from turbo_kv.quant.centering import Center
-from turbo_kv.quant.packing import PackedVectors
 
 DECODE_TOKENS = 32
 MEAN_TOKENS = 256
@@ -173,7 +173,12 @@ class PackedLayer(DynamicLayer):
         if self.plan.exact_window:
             states = tuple(torch.cat(pair, dim=2) for pair in zip(self._window, states))
         leaving = max(0, states[0].shape[2] - self.plan.exact_window)
-        packed = self._code(*(each[:, :, :leaving] for each in states), first, center)
+        coded = (each[:, :, :leaving] for each in states)
+        rotation = self.plan.rope.cos_sin(first, first + leaving, self.device)
+        try:
+            packed = code(*coded, self._quantizers, center, rotation)
+        except ValueError as error:
+            raise ValueError(f"layer {self.layer_idx}: {error}") from error
 
         self.center = center
         self.cumulative_length += tokens
@@ -181,22 +186,6 @@ class PackedLayer(DynamicLayer):
             store.append(vectors)
         if self.plan.exact_window:
             self._window = tuple(each[:, :, leaving:].clone() for each in states)
-
-    def _code(
-        self, keys: torch.Tensor, values: torch.Tensor, first: int, center: Center | None
-    ) -> list[PackedVectors]:
-        """Packed keys and values of the slots from `first` on."""
-        if center is not None:
-            cos, sin = self.plan.rope.cos_sin(first, first + keys.shape[2], self.device)
-            keys = keys.float() - center.key_offset(cos, sin)
-            values = values.float() - center.value_mean[:, :, None]
-        packed = []
-        for side, quantizer, vectors in zip(("keys", "values"), self._quantizers, (keys, values)):
-            try:
-                packed.append(quantizer.quantize(vectors))
-            except ValueError as error:
-                raise ValueError(f"{side} of layer {self.layer_idx}: {error}") from error
-        return packed
 
     def _map_batch(self, select: Callable[[torch.Tensor], torch.Tensor]) -> None:
         if not self.is_initialized:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedConfig
 
+from turbo_kv.cache.coding import Quantizers
 from turbo_kv.cache.rope import RopeTable
-from turbo_kv.quant.quantizer import TurboQuantizer
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Plan:
     max_tokens: int
     rope: RopeTable
     attention: Callable[[], str]
-    quantizers: Callable[[torch.device], tuple[TurboQuantizer, TurboQuantizer]]
+    quantizers: Callable[[torch.device], Quantizers]
     frozen_mean: bool
     read_back: bool
     exact_window: int

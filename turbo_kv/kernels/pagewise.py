@@ -15,10 +15,12 @@ import torch
 
 from turbo_kv.kernels.reference import mask_scores
 from turbo_kv.kernels.states import PackedStates
+from turbo_kv.quant.centering import remove_rope
 from turbo_kv.quant.packing import PackedVectors
 from turbo_kv.quant.quantizer import TurboQuantizer
 
 PAGE_VECTORS = 4096
+STRIDE = 64
 
 Expand = Callable[[TurboQuantizer, PackedVectors], tuple[torch.Tensor, torch.Tensor | None]]
 
@@ -73,18 +75,19 @@ def _packed_scores(
 
 
 def _mean_scores(queries: torch.Tensor, states: PackedStates) -> torch.Tensor:
-    """q · R(j) μ for every packed slot j: per RoPE pair, two numbers against cos j and sin j."""
-    batch, kv_heads, rows, head_dim = queries.shape
-    slots, half = states.keys.seq_len, head_dim // 2
+    """q · R(j) μ for every packed slot j: (B, H_kv, R, T).
+
+    With j = 64 i + n it is (R(-64 i) q) · (R(n) μ): T / 64 turned queries against 64 turned means.
+    """
+    slots = states.keys.seq_len
     if states.center is None:
-        return queries.new_zeros(batch, kv_heads, rows, slots)
-    q1, q2 = queries.split(half, dim=-1)
-    m1, m2 = states.center.key_mean[:, :, None].split(half, dim=-1)
-    along = (q1 * m1 + q2 * m2).view(-1, half)
-    across = (q2 * m1 - q1 * m2).view(-1, half)
-    scores = along @ states.cos[:, :half].T
-    scores.addmm_(across, states.sin[:, :half].T)
-    return scores.view(batch, kv_heads, rows, slots)
+        return queries.new_zeros(*queries.shape[:3], slots)
+    far = states.cos[::STRIDE], states.sin[::STRIDE]
+    near = states.cos[:STRIDE], states.sin[:STRIDE]
+    turned = remove_rope(queries.unsqueeze(3), *far)  # (B, H_kv, R, T / 64, D)
+    means = states.center.key_offset(*near)  # (B, H_kv, 64, D)
+    scores = turned.flatten(2, 3) @ means.transpose(2, 3)
+    return scores.view(*queries.shape[:3], len(far[0]) * len(near[0]))[..., :slots]
 
 
 def _output(weights: torch.Tensor, states: PackedStates, expand: Expand, page: int) -> torch.Tensor:
@@ -102,7 +105,7 @@ def _output(weights: torch.Tensor, states: PackedStates, expand: Expand, page: i
         rotated += weights_of_page @ vectors
     output = states.value_quantizer.unrotate(rotated)
     if states.center is not None:
-        output += packed.sum(dim=-1, keepdim=True) * states.center.value_mean[:, :, None]
+        output += packed.sum(dim=-1, keepdim=True) * states.center.value_offset()
     if exact.shape[-1]:
         output += exact @ states.exact_values.float()
     return output

@@ -40,7 +40,7 @@ class PackedStates:
         values = self.value_quantizer.dequantize(self.values)
         if self.center is not None:
             keys += self.center.key_offset(self.cos, self.sin)
-            values += self.center.value_mean[:, :, None]
+            values += self.center.value_offset()
         return (
             torch.cat((keys, self.exact_keys.float()), dim=2),
             torch.cat((values, self.exact_values.float()), dim=2),
