@@ -34,7 +34,7 @@ def build(actions: Actions, stored: precomputed.Precomputed, host: limits.Limits
         with gr.Row(elem_id="top"):
             page |= overview.build(session, READY)
             page |= form.build(session.request, host)
-        with gr.Tabs():
+        with gr.Tabs(elem_id="tabs"):
             page |= run_tab.build(session, stored.maps[session.config, *session.selected])
         _events(page, actions)
     return demo
