@@ -117,6 +117,16 @@ def test_what_follows_from_the_steps(transcript):
     assert transcript.rate("packed") == pytest.approx(2 / 0.4)
 
 
+def test_the_summary_says_where_they_part_and_what_it_costs(transcript):
+    assert transcript.summary == (
+        "Both streams agree on the first 2 of 4 tokens. KL 0.5000 nats over 2 tokens. The packed "
+        "cache holds 0.00 MiB where bf16 takes 0.00 (2.04×); 6.0 tokens/s exact, 5.0 tokens/s "
+        "packed."
+    )
+    first = replace(transcript, steps=transcript.steps[:1])
+    assert first.summary.startswith("Both streams agree on every token. The packed")
+
+
 def test_one_step_has_neither_rate_nor_kl_nor_divergence(transcript):
     first = replace(transcript, steps=transcript.steps[:1])
     assert (first.rate("exact"), first.kl, first.first_divergence) == (None, None, None)

@@ -16,6 +16,7 @@ STREAMS: tuple[Stream, Stream] = ("exact", "packed")
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _BF16 = 2
+_MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,21 @@ class Transcript:
         """Tokens per second of decoding; None before the second token."""
         seconds = sum(side.seconds for side in self.sides(stream)[1:])
         return (self.tokens(stream) - 1) / seconds if seconds else None
+
+    @property
+    def summary(self) -> str:
+        """The finding in a sentence or two."""
+        parted, said = self.first_divergence, len(self.steps)
+        agreed = "every token" if parted is None else f"the first {parted} of {said} tokens"
+        rates = ", ".join(
+            f"{self.rate(stream):,.1f} tokens/s {stream}" for stream in STREAMS if self.rate(stream)
+        )
+        kl = f" KL {self.kl:.4f} nats over {self.kl_steps} tokens." if self.kl_steps else ""
+        return (
+            f"Both streams agree on {agreed}.{kl} The packed cache holds "
+            f"{self.cache_bytes('packed') / _MIB:.2f} MiB where bf16 takes "
+            f"{self.bf16_bytes / _MIB:.2f} ({self.ratio:.2f}×){'; ' if rates else ''}{rates}."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; `from_dict` reads it back."""
