@@ -39,7 +39,8 @@ class TurboKVCache(Cache):
     quantize: which side to code; the other stays exact, in fp32.
     bias: per layer, the constants to subtract.
 
-    Raises ValueError for sliding windows, layers without RoPE, and rope types without a test.
+    Raises ValueError for sliding windows, layers without RoPE, rope types without a test, and a
+    head_dim that is odd or below 16.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class TurboKVCache(Cache):
             read_back=read_back,
             exact_window=exact_window,
         )
+        self.plan.quantizers(torch.device("cpu"))  # refuses a head_dim now, not at the first token
         if quant.centering != "bias":
             bias = [None] * config.num_hidden_layers
         layers = [
