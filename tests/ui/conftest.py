@@ -1,8 +1,12 @@
-"""A stand-in for the measuring side, for tests of what the page does with its answers."""
+"""A stand-in for the measuring side, for tests of what the page does with its answers.
+
+The fixtures of the browser tests, which use the real one, come from `browser`.
+"""
 
 import numpy as np
 import pytest
 import reports
+from browser import app_url, browser_type_launch_args, visit  # noqa: F401
 
 from turbo_kv.measure.report import Request
 from turbo_kv.quant.config import QuantConfig

@@ -1,109 +1,12 @@
-"""The real page in headless Chromium, from first paint to a bad input, on a model on this machine.
+"""The real page in headless Chromium, from first paint to a bad input, on the bundled model."""
 
-A missing browser fails; nothing here skips. Every test also asserts that no request left the
-machine and that the page raised no error.
-"""
-
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
-from typing import TextIO
-from urllib.request import urlopen
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from browser import PHONE, SIZES, SLOW, violations
 from playwright.sync_api import Page, expect
 
 from turbo_kv.ui import limits
-
-ROOT = Path(__file__).parents[2]
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-SLOW = 120_000  # milliseconds: a shared machine may still be importing torch
-PHONE = {"width": 390, "height": 844}
-GRADIOS_OWN = {"image-redundant-alt", "nested-interactive", "aria-prohibited-attr"}
-
-
-@pytest.fixture(scope="session")
-def browser_type_launch_args():
-    assert shutil.which(CHROMIUM), f"no browser at {CHROMIUM}: install chromium or set CHROMIUM"
-    return {
-        "executable_path": CHROMIUM,
-        "args": [
-            "--no-sandbox",
-            "--disable-dev-shm-usage",
-            "--disable-gpu",
-            "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-        ],
-    }
-
-
-@pytest.fixture(scope="session")
-def app_url(tmp_path_factory):
-    """`python app.py` on a free port, with no hub and no cache of one."""
-    home = tmp_path_factory.mktemp("home")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {
-        "GRADIO_SERVER_PORT": str(port),
-        "GRADIO_SSR_MODE": "False",
-        "GRADIO_TEMP_DIR": str(home),
-        "HF_HOME": str(home),
-        "HF_ENDPOINT": "http://127.0.0.1:9",
-    }
-    with (home / "log").open("w+") as log:
-        app = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log
-        )
-        url = f"http://127.0.0.1:{port}"
-        try:
-            _wait_until_served(app, url, log)
-            yield url
-        finally:
-            app.terminate()
-            app.wait(30)
-
-
-def _wait_until_served(app: subprocess.Popen, url: str, log: TextIO) -> None:
-    end = time.monotonic() + SLOW / 1000
-    while time.monotonic() < end and app.poll() is None:
-        try:
-            urlopen(url, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    log.seek(0)
-    pytest.fail(f"app.py does not serve its page:\n{log.read()}")
-
-
-@pytest.fixture
-def visit(page: Page, app_url: str):
-    """Opens the page; afterwards nothing has left the machine and no script has failed."""
-    leaks, errors = [], []
-
-    def gate(route):
-        url = route.request.url
-        if url.startswith((app_url, "data:", "blob:")):
-            route.continue_()
-        else:
-            leaks.append(url)
-            route.abort()
-
-    def opened(query: str = "") -> Page:
-        page.goto(app_url + query, wait_until="domcontentloaded")
-        page.locator("#run").wait_for(state="visible", timeout=SLOW)
-        return page
-
-    page.route("**/*", gate)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield opened
-    assert leaks == []
-    assert errors == []
 
 
 def done(page: Page, number: int) -> None:
@@ -118,16 +21,6 @@ def own_text(page: Page, text: str) -> None:
 
 def cell(page: Page, grid: str, layer: int, head: int):
     return page.locator(f'#{grid} [data-layer="{layer}"][data-head="{head}"]')
-
-
-def violations(page: Page) -> list[str]:
-    """What axe finds serious, without what Gradio's own components bring along."""
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{one['id']}: {one['nodes'][0]['html'][:200]}"
-        for one in found
-        if one["impact"] in ("serious", "critical") and one["id"] not in GRADIOS_OWN
-    ]
 
 
 def test_the_finding_is_on_screen_before_any_click(visit):
@@ -262,7 +155,7 @@ def test_an_uploaded_text_is_shown_and_measured(visit, tmp_path):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("size", [{"width": 1280, "height": 900}, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("size", SIZES, ids=["wide", "phone"])
 def test_every_size_and_theme_fits_and_is_accessible(visit, page, theme, size):
     page.set_viewport_size(size)
     visit(f"/?__theme={theme}")

@@ -10,8 +10,19 @@ from typing import Any
 
 import gradio as gr
 
-from turbo_kv.ui import engine, form, limits, overview, precomputed, run_tab
+from turbo_kv.ui import (
+    engine,
+    form,
+    generate_events,
+    generate_tab,
+    limits,
+    overview,
+    precomputed,
+    run_tab,
+    sample,
+)
 from turbo_kv.ui.actions import Actions
+from turbo_kv.ui.generate_actions import GenerateActions
 from turbo_kv.ui.theme import THEME, css
 
 READY = "A finished result, measured beforehand. Flip a switch, or press Run to measure here."
@@ -25,8 +36,10 @@ LAUNCH = {
 }
 
 
-def build(actions: Actions, stored: precomputed.Precomputed, host: limits.Limits) -> gr.Blocks:
-    """The page on a stored result."""
+def build(
+    actions: Actions, stored: precomputed.Precomputed, saved: sample.Sample, host: limits.Limits
+) -> gr.Blocks:
+    """The page on a stored result and a saved sample."""
     session = stored.session
     with gr.Blocks(title="turbo_kv", analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
         gr.HTML(f'<h1>turbo_kv</h1><p class="claim">{overview.CLAIM}</p>', elem_id="header")
@@ -36,7 +49,9 @@ def build(actions: Actions, stored: precomputed.Precomputed, host: limits.Limits
             page |= form.build(session.request, host)
         with gr.Tabs(elem_id="tabs"):
             page |= run_tab.build(session, stored.maps[session.config, *session.selected])
+            generating = generate_tab.build(saved, host)
         _events(page, actions)
+        generate_events.connect(page | generating, GenerateActions(host))
     return demo
 
 
@@ -126,7 +141,7 @@ def launch(**options: Any) -> gr.Blocks:
     """Serve the page, and meanwhile import torch and read the default text in the background."""
     host, stored = limits.here(), precomputed.read()
     actions = Actions(host, stored)
-    demo = build(actions, stored, host)
+    demo = build(actions, stored, sample.read(), host)
     threading.Thread(
         target=engine.warm, args=(actions.captures, stored.session.request), daemon=True
     ).start()
