@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from turbo_kv.cache.kv_cache import TurboKVCache
-from turbo_kv.measure.induction import DEPTHS, QUESTION, measure_recall, needle, recall
+from turbo_kv.measure.induction import measure_recall, recall
+from turbo_kv.measure.needle import DEPTHS, QUESTION, needle
 from turbo_kv.models.load import load
 from turbo_kv.models.text import prepare
 from turbo_kv.quant.config import QuantConfig
@@ -131,6 +132,8 @@ def test_the_report_holds_both_and_is_json():
     assert [entry.distance for entry in report.recall] == [0]
     assert report.needle.context == 32
     assert json.loads(json.dumps(report.to_dict())).keys() == {"recall", "needle"}
+    assert "at 0" in report.summary
+    assert report.needle.note in report.summary
 
 
 @pytest.mark.parametrize("wrong", [{"length": 1}, {"passages": 1}, {"distances": [601]}])

@@ -51,6 +51,22 @@ class PerplexityReport:
     def ratio(self) -> float:
         return self.before_bytes / self.after.total
 
+    @property
+    def summary(self) -> str:
+        """The finding in a sentence or two."""
+        quality = self.quality
+        exact, packed, change = quality.reference, quality.quantized, quality.change
+        return (
+            f"On {self.tokens:,} tokens of {self.text.name}, perplexity is "
+            f"{exact.perplexity:.2f} ± {exact.stderr:.2f} exact and {packed.perplexity:.2f} packed "
+            f"({change.relative:+.2%} ± {change.stderr:.2%}). KL {quality.kl.mean:.4f} nats on "
+            f"average, {quality.kl.p99:.3f} in the worst hundredth; {quality.top1:.1%} of the "
+            f"strongest next tokens unchanged, {quality.flips.lost:.1%} turned wrong and "
+            f"{quality.flips.gained:.1%} turned right. {BF16_BITS / self.ratio:.2f} bits per value "
+            f"({self.ratio:.2f}×); {self.reference_rate:,.0f} tokens/s exact, "
+            f"{self.quantized_rate:,.0f} packed."
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
         return {
