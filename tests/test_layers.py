@@ -65,12 +65,18 @@ SINGLE = {
     "turbo_kv/measure/report.py": {"numpy", "turbo_kv.quant.config"},
     "turbo_kv/__main__.py": {
         "typer",
-        "rich",
+        "turbo_kv.terminal",
         "turbo_kv.measure",
         "turbo_kv.cache.generate",
         "turbo_kv.bench",
         "turbo_kv.models",
         "turbo_kv.quant.config",
+    },
+    "turbo_kv/terminal.py": {
+        "rich",
+        "turbo_kv.bench.stamp",
+        "turbo_kv.measure",
+        "turbo_kv.models.progress",
     },
     "turbo_kv/ui/limits.py": {
         "spaces",

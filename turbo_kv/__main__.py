@@ -4,30 +4,19 @@ A command imports what it needs when it runs, so that `--help` answers at once. 
 takes Quantization flags names each as a parameter and reads them all with `_config`.
 """
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from typer.core import TyperGroup
 
 from turbo_kv.quant import config as choices
 from turbo_kv.quant.config import QuantConfig
+from turbo_kv.terminal import console, read_text, show_plans, show_report, status, write
 
-if TYPE_CHECKING:
-    from turbo_kv.measure.planner import Plan
-    from turbo_kv.measure.report import Report
-    from turbo_kv.models.progress import Progress
-
-MIB, GIB = 2**20, 2**30
+GIB = 2**30
 DEFAULT = QuantConfig()
-
-console = Console(stderr=True)
 
 
 class _Commands(TyperGroup):
@@ -101,12 +90,49 @@ def analyze(
     """Capture a model's KV cache, store it in few bits, and measure what attention loses."""
     from turbo_kv.measure.analyze import analyze
 
-    with _progress() as progress:
+    with status() as progress:
         report = analyze(
-            model, _read(text), context, device, config=_config(ctx), progress=progress
+            model, read_text(text), context, device, config=_config(ctx), progress=progress
         )
-    _show_report(report)
-    _write(report.to_dict(), destination)
+    show_report(report)
+    write(report.to_dict(), destination)
+
+
+@app.command()
+def perplexity(
+    ctx: typer.Context,
+    *,
+    model: _Model = "tiny",
+    context: _Context = 2048,
+    text: _Text = None,
+    device: _Device = "auto",
+    chunk: Annotated[
+        int, typer.Option(help="tokens a forward; 1 decodes as generation does")
+    ] = 512,
+    recall: Annotated[bool, typer.Option(help="test recall at a distance as well")] = True,
+    bits: _Bits = DEFAULT.bits,
+    rotation: _Rotation = DEFAULT.rotation,
+    qjl: _Qjl = DEFAULT.qjl,
+    qjl_budget: _QjlBudget = DEFAULT.qjl_budget,
+    qjl_on: _QjlOn = DEFAULT.qjl_on,
+    centering: _Centering = DEFAULT.centering,
+    codebook: _Codebook = DEFAULT.codebook,
+    seed: _Seed = DEFAULT.seed,
+    destination: _Json = None,
+) -> None:
+    """Predict a text through the live packed cache and exactly, and measure what is lost."""
+    from turbo_kv.measure.induction import measure_recall
+    from turbo_kv.measure.perplexity import measure_perplexity
+
+    asked = {"model": model, "text": read_text(text), "context": context, "device": device}
+    with status() as progress:
+        asked |= {"config": _config(ctx), "progress": progress}
+        reports = [measure_perplexity(**asked, chunk=chunk)]
+        if recall:
+            reports.append(measure_recall(**asked))
+    for report in reports:
+        console.print(report.summary, highlight=False)
+    write({key: value for each in reports for key, value in each.to_dict().items()}, destination)
 
 
 @app.command()
@@ -132,9 +158,9 @@ def plan(
         card for card in CATALOG.values() if card.repo_id and not card.name.endswith("-Instruct")
     ]
     plans = [plan(card, context, batch, round(memory * GIB), config) for card in sizes]
-    _show_plans(plans, memory)
+    show_plans(plans, memory)
     result = {"memory_bytes": round(memory * GIB), "config": config.to_dict()}
-    _write(result | {"models": [one.to_dict() for one in plans]}, destination)
+    write(result | {"models": [one.to_dict() for one in plans]}, destination)
 
 
 @app.command()
@@ -156,106 +182,15 @@ def train_tiny(
             "without a CUDA device this is a smoke run, and it would replace the bundled model; "
             "say with --out where its result belongs"
         )
-    with _progress() as progress:
+    with status() as progress:
         report = train_tiny(corpus, out or tiny.FOLDER, device=device, progress=progress)
-    _write(asdict(report), destination)
+    write(asdict(report), destination)
 
 
 def _config(ctx: typer.Context) -> QuantConfig:
     """The Quantization flags of a command; those it does not take keep their defaults."""
     given = {f.name: ctx.params[f.name] for f in fields(QuantConfig) if f.name in ctx.params}
     return QuantConfig(**given)
-
-
-def _read(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}; give a text file") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text; convert it first") from error
-
-
-def _write(result: dict[str, Any], destination: str | None) -> None:
-    """The result with its stamp, as JSON, to a file or to stdout; nowhere without a destination."""
-    if destination is None:
-        return
-    from turbo_kv.bench.stamp import stamp
-
-    text = json.dumps(result | {"stamp": stamp()}, indent=1, allow_nan=False)
-    if destination == "-":
-        print(text)
-        return
-    try:
-        Path(destination).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"cannot write {destination}: {error.strerror}") from error
-
-
-@contextmanager
-def _progress() -> Iterator["Progress"]:
-    """A status line on a terminal, nothing elsewhere."""
-    with console.status("Starting") as status:
-        yield lambda fraction, text: status.update(f"{fraction:4.0%}  {text}")
-
-
-def _show_report(report: "Report") -> None:
-    model = report.model
-    table = Table(
-        title=f"{model.name} on {model.device} ({model.dtype}), {report.tokens:,} tokens of "
-        f"{report.text.name}; averages over heads",
-        caption=report.path,
-    )
-    columns = {
-        "layer": None,
-        "key cos.": "key_cosine",
-        "value cos.": "value_cosine",
-        "attn. KL": "attention_kl",
-        "logit corr.": "logit_correlation",
-        "top-1": "top1",
-        "output err.": "output_relative_error",
-    }
-    for name in columns:
-        table.add_column(name, justify="right")
-    for layer in report.layers:
-        figures = [getattr(layer, name).mean() for name in columns.values() if name]
-        table.add_row(str(layer.layer), *(f"{figure:.4f}" for figure in figures))
-    console.print(table)
-    for note in report.text.notes:
-        console.print(note, highlight=False)
-    divergence = report.grid("attention_kl")
-    layer, head = divmod(int(divergence.argmax()), divergence.shape[1])
-    console.print(
-        f"Keys and values shrink {report.ratio:.2f}×, from {report.before_bytes / MIB:.2f} to "
-        f"{report.after.total / MIB:.2f} MiB ({report.bits_per_value:.2f} bits per value); "
-        f"attention KL is {divergence.mean():.4f} nats on average, {divergence.max():.3f} at "
-        f"worst (layer {layer}, head {head}), over the last {report.queries} positions.",
-        highlight=False,
-    )
-
-
-def _show_plans(plans: "list[Plan]", memory: float) -> None:
-    first = plans[0]
-    table = Table(
-        title=f"Keys and values of {first.batch} × {first.tokens:,} tokens in MiB, and the longest "
-        f"context beside the weights in {memory:g} GiB"
-    )
-    table.add_column("model", no_wrap=True)
-    for name in ("weights", "bf16", "packed", "ratio", "longest, bf16", "longest, packed"):
-        table.add_column(name, justify="right")
-    for each in plans:
-        table.add_row(
-            each.card.name,
-            f"{each.card.weights_bytes / MIB:,.0f}",
-            f"{each.before_bytes / MIB:,.2f}",
-            f"{each.after.total / MIB:,.2f}",
-            f"{each.ratio:.2f}×",
-            f"{each.longest_before:,}",
-            f"{each.longest_after:,}",
-        )
-    console.print(table)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, Qwen2Config
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
@@ -50,6 +50,7 @@ def test_equals_the_models_own_table_to_fp32_rounding(config, rotary):
     assert ((sin - own_sin[0]).abs() <= allowed).all()
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), min_size=1, max_size=6))
 def test_a_table_grown_piece_by_piece_is_the_table(pieces):
     grown = RopeTable.from_config(qwen2())
