@@ -6,6 +6,7 @@ import pytest
 from turbo_kv.measure.report import Request
 from turbo_kv.models.text import SOURCES
 from turbo_kv.quant.config import QuantConfig
+from turbo_kv.ui import actions as module
 from turbo_kv.ui import engine, form, limits
 
 DEFAULTS = {
@@ -45,7 +46,8 @@ def test_a_run_reads_once_measures_what_was_asked_and_its_twin(actions, calls):
     assert not page["session"].precomputed
 
 
-def test_the_grids_fill_in_layer_by_layer_at_full_shape(actions):
+def test_the_grids_fill_in_layer_by_layer_at_full_shape(actions, monkeypatch):
+    monkeypatch.setattr(module, "PAUSE", 0)
     grids = [update["key_grid"] for update in run(actions) if "key_grid" in update]
     unmeasured = [sum(cell is None for row in grid["rows"] for cell in row) for grid in grids]
     assert unmeasured[:4] == [6, 4, 2, 0]

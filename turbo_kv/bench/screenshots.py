@@ -1,86 +1,36 @@
 """Makes the README's pictures: the page at desktop and phone width, light and dark.
 
-Starts the app as a visitor would, waits for its first paint, and photographs it. Knows the page's
-address and the element that says it is there, nothing else.
+Photographs the first paint, before any click. Knows which element says that the page is there.
 """
 
-import os
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.request import urlopen
 
-from playwright.sync_api import Browser, sync_playwright
-
+from turbo_kv.bench.served import PATIENCE, Served, served
 from turbo_kv.models.progress import Progress, silent
 
-APP = Path(__file__).parents[2] / "app.py"
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 THEMES = ("light", "dark")
-PATIENCE = 120  # seconds
-WHOLE_PAGE = "page"
 
 
 def screenshots(folder: Path, progress: Progress = silent) -> list[Path]:
-    """Write a PNG per width and theme of the first screen, and of the whole page at 1280 light.
-
-    Raises TimeoutError when the app does not serve its page.
-    """
+    """Write a PNG of the first screen per width and theme, and the whole page at 1280, light."""
     folder.mkdir(parents=True, exist_ok=True)
+    screens = [(width, theme) for width in WIDTHS for theme in THEMES]
     made = []
-    with _served() as url, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        for width in WIDTHS:
-            for theme in THEMES:
-                progress(len(made) / 5, f"Photographing {width}, {theme}")
-                made.append(_photograph(browser, url, width, theme, folder))
-        made.append(_photograph(browser, url, "desktop", "light", folder, whole=True))
-        browser.close()
+    with served() as app:
+        for width, theme in screens:
+            progress(len(made) / len(screens), f"Photographing {width}, {theme}")
+            made.append(_photograph(app, width, theme, folder / f"{width}-{theme}.png"))
+        whole = folder / "page-light.png"
+        made.append(_photograph(app, "desktop", "light", whole, full_page=True))
     return made
 
 
-def _photograph(
-    browser: Browser, url: str, width: str, theme: str, folder: Path, *, whole: bool = False
-) -> Path:
-    size = dict(zip(("width", "height"), WIDTHS[width]))
-    page = browser.new_page(viewport=size)
-    page.goto(f"{url}/?__theme={theme}", wait_until="domcontentloaded")
+def _photograph(app: Served, width: str, theme: str, path: Path, full_page: bool = False) -> Path:
+    page = app.browser.new_page(viewport=dict(zip(("width", "height"), WIDTHS[width])))
+    page.goto(f"{app.url}/?__theme={theme}", wait_until="domcontentloaded")
     page.locator("#run").wait_for(state="visible", timeout=1000 * PATIENCE)
     page.wait_for_function("document.fonts.ready")
-    path = folder / f"{WHOLE_PAGE if whole else width}-{theme}.png"
-    page.screenshot(path=path, full_page=whole, animations="disabled")
+    page.screenshot(path=path, full_page=full_page, animations="disabled")
     page.close()
     return path
-
-
-@contextmanager
-def _served() -> Iterator[str]:
-    """The app on a free port of this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_SSR_MODE": "False"}
-    app = subprocess.Popen([sys.executable, str(APP)], env=environment, stdout=subprocess.DEVNULL)
-    try:
-        _wait(url, app)
-        yield url
-    finally:
-        app.terminate()
-        app.wait()
-
-
-def _wait(url: str, app: subprocess.Popen) -> None:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and app.poll() is None:
-        try:
-            urlopen(url, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise TimeoutError(f"{APP} does not serve its page at {url}")

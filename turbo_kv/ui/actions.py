@@ -20,6 +20,9 @@ from turbo_kv.ui.session import Session, first
 
 Updates = dict[str, Any]
 
+PAUSE = 0.15
+"""Seconds between two pictures of a growing result; a picture costs the measuring its time."""
+
 FAILURES = (ValueError, OSError, RuntimeError, MemoryError)
 """What a run can meet: bad input, no network, no memory. Anything else is a bug."""
 
@@ -156,8 +159,12 @@ def _twin(config: QuantConfig) -> QuantConfig:
 def _measure(
     prepared: Any, config: QuantConfig, selected: tuple[int, int] | None
 ) -> Generator[Updates, None, Report]:
-    """Yield the status, and for a selection the growing grids, layer by layer."""
+    """Yield the status, and for a selection the growing grids, every PAUSE."""
+    told = 0.0
     for report in engine.measure(prepared, config):
+        if perf_counter() - told < PAUSE:
+            continue
+        told = perf_counter()
         done, layers = len(report.layers), report.model.layers
         said = f"Layer {done} of {layers}, {wording.setting(config, ['bits', 'centering'])}"
         drawn = run_tab.grids(report, selected) if selected else {}

@@ -1,0 +1,60 @@
+"""What a visitor waits for: the page, a Run, a switch, each from the click to "Done" on the screen.
+
+Timed in the browser, so that the server, the network between them and the drawing count. A Run
+reads a text that the server has not captured; a switch asks for a setting not measured yet.
+"""
+
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from playwright.sync_api import Page
+
+from turbo_kv.bench.served import PATIENCE, served
+from turbo_kv.bench.stamp import stamp
+from turbo_kv.models.progress import Progress, silent
+
+TEXTS = ("Prose", "Standard library source", "Python language reference")
+BITS = ("4", "2")
+
+
+def page_times(progress: Progress = silent) -> dict[str, Any]:
+    """Seconds to serve, to run each built-in text and to switch bits after it; stamped."""
+    runs, switches = [], []
+    with served() as app:
+        page = app.browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(app.url, wait_until="domcontentloaded")
+        page.locator("#run").wait_for(state="visible", timeout=1000 * PATIENCE)
+        progress(0, "Waiting until the server has imported torch: a first switch")
+        _seconds(page, '#bits input[value="4"]', 1)
+        done = 1
+        for index, text in enumerate(TEXTS):
+            progress(index / len(TEXTS), f"Reading {text}")
+            page.locator("#source input").click()
+            page.get_by_role("option", name=text).click()
+            page.locator('#bits input[value="3"]').click()
+            _wait(page, done := done + 1)
+            runs.append(_seconds(page, "#run", done := done + 1))
+            for bits in BITS:
+                switches.append(_seconds(page, f'#bits input[value="{bits}"]', done := done + 1))
+    return {
+        "stamp": stamp(),
+        "serve_seconds": app.seconds,
+        "run_seconds": median(runs),
+        "switch_seconds": median(switches),
+        "runs": runs,
+        "switches": switches,
+    }
+
+
+def _seconds(page: Page, control: str, number: int) -> float:
+    start = perf_counter()
+    page.locator(control).click()
+    _wait(page, number)
+    return perf_counter() - start
+
+
+def _wait(page: Page, number: int) -> None:
+    """Until the status says that run `number` of this visit is done."""
+    said = page.locator("#status", has_text=f"Done · run {number} ")
+    said.wait_for(timeout=1000 * PATIENCE)
