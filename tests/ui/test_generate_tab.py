@@ -55,6 +55,21 @@ def test_the_parting_is_named_with_what_each_said():
     assert said == "Same for 1 token, then “cat” in full precision against “dog” packed."
 
 
+@pytest.mark.parametrize(
+    ("before", "tokens", "said"),
+    [
+        (" The com", ("et", "ets"), "“comet” in full precision against “comets” packed"),
+        (" The", (" com", " dog"), "“com” in full"),
+        (" The ", ("com", "dog"), "“com” in full"),
+        ("", ("com", "dog"), "“com” in full"),
+        (" word", ("", "x"), "part of a character in full precision against “wordx”"),
+    ],
+)
+def test_a_token_inside_a_word_is_named_with_its_beginning(before, tokens, said):
+    exact, packed = tokens
+    assert said in generation_words.parting(transcript([before, exact], [before, packed]))
+
+
 def test_agreement_is_said_and_stays_one_sentence_while_it_grows():
     assert generation_words.parting(SAME) == "Same for all 2 tokens."
     growing = [replace(SAME, steps=SAME.steps[:n], complete=False) for n in (1, 2)]
@@ -132,10 +147,10 @@ def test_markup_in_prompt_and_tokens_is_text():
     assert text_of(pane).count(ONERROR) == 2
 
 
-def test_of_a_long_prompt_the_end_is_shown():
-    pane = stream_panes.html(transcript(["a"], ["a"], prompt="x" * 500 + " end"), "exact")
-    assert "…xxx" in pane
-    assert "xxx end</span>" in pane
+def test_of_a_long_prompt_the_end_is_shown_from_a_whole_word():
+    pane = stream_panes.html(transcript(["a"], ["a"], prompt="word " * 100 + "end"), "exact")
+    assert '<span class="asked">… word word' in pane
+    assert "word end</span>" in pane
     assert len(text_of(pane)) < 400
 
 

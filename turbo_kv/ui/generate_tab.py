@@ -25,7 +25,10 @@ OUTPUTS = (
     *(f"{name}_message" for name in (*OWN, *form.WITH_MESSAGE)),
     *_SHOWN,
 )
-READY = "A finished sample, generated beforehand. Press Generate to continue a prompt here."
+READY = (
+    "A finished sample, generated beforehand. Press Generate to continue the prompt here, with the "
+    "model and the way to store set above."
+)
 _PARTING = '<p class="finding parting" aria-live="polite">{{value}}</p>'
 
 

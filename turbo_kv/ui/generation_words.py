@@ -16,8 +16,9 @@ def parting(transcript: Transcript) -> str:
     if index is None:
         every = f"all {_tokens(said)}" if transcript.complete else "every token so far"
         return f"Same for {every}."
+    before = "".join(step.exact.text for step in transcript.steps[:index])
     step = transcript.steps[index]
-    exact, packed = quoted(step.exact.text, step.packed.text)
+    exact, packed = quoted(*(_word(before, side.text) for side in (step.exact, step.packed)))
     return f"Same for {_tokens(index)}, then {exact} in full precision against {packed} packed."
 
 
@@ -61,11 +62,17 @@ def divergence(transcript: Transcript) -> str:
 
 
 def quoted(*texts: str) -> list[str]:
-    """Texts of tokens in quotes; blanks around them go unless they are what differs."""
+    """Texts in quotes; blanks around them go unless they are what differs."""
     if len({text.strip(" ") for text in texts} - {""}) == len(texts):
         texts = [text.strip(" ") for text in texts]
     visible = [text.replace("\n", "↵").replace("\t", "⇥") for text in texts]
     return [f"“{text}”" if text else "part of a character" for text in visible]
+
+
+def _word(before: str, token: str) -> str:
+    """A token, after the beginning of the word that it continues."""
+    continues = token[:1].strip() and before[-1:].strip()
+    return before.rsplit(maxsplit=1)[-1] + token if continues else token
 
 
 def _tokens(count: int) -> str:

@@ -61,7 +61,10 @@ def _reading(transcript: Transcript, stream: Stream) -> tuple[str, str, str]:
 
 
 def _prompt(prompt: str) -> str:
-    return escape(prompt if len(prompt) <= PROMPT_SHOWN else "…" + prompt[-PROMPT_SHOWN:])
+    if len(prompt) > PROMPT_SHOWN:
+        end = prompt[-PROMPT_SHOWN:]
+        prompt = "… " + (end.partition(" ")[2] or end)
+    return escape(prompt)
 
 
 def _tokens(transcript: Transcript, stream: Stream) -> str:
