@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from turbo_kv.__main__ import app
 from turbo_kv.bench.stamp import commit
+from turbo_kv.measure.prompts import EXAMPLES
 from turbo_kv.models.catalog import CATALOG
 
 STAMP = {"turbo_kv", "python", "torch", "transformers", "numpy", "platform", "date", "commit"}
@@ -96,6 +97,60 @@ def test_what_no_flag_allows_is_refused_before_anything_runs(arguments):
     assert arguments[0] in result.stderr
 
 
+def generate(folder, *arguments: object):
+    return run("generate", "--model", folder, "--new-tokens", 8, *arguments)
+
+
+def test_generate_prints_both_streams_as_json(random_checkpoint):
+    flags = ("--prompt", "Once {{7*7}} 🎈", "--bits", 2, "--centering", "off")
+    sampling = ("--temperature", 0.5, "--top-p", 0.9, "--sampling-seed", 3, "--seed", 4)
+    result = generate(random_checkpoint, *flags, *sampling, "--device", "cpu", "--json", "-")
+    assert result.exit_code == 0, result.stderr
+    data = json.loads(result.stdout)
+    assert data["prompt"]["text"] == "Once {{7*7}} 🎈"
+    assert data["request"] == {
+        "model": str(random_checkpoint),
+        "new_tokens": 8,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 3,
+        "device": "cpu",
+    }
+    assert (data["config"]["bits"], data["config"]["seed"]) == (2, 4)
+    assert len(data["exact"]["per_step"]) == len(data["packed"]["per_step"]) == 8
+    assert set(data["stamp"]) >= STAMP
+    assert "Both streams agree on" in result.stderr
+
+
+def test_generate_reads_its_prompt_from_a_file_and_else_takes_an_example(
+    random_checkpoint, tmp_path
+):
+    file = tmp_path / "prompt.txt"
+    file.write_text("Grüße", encoding="utf-8")
+    told = [
+        json.loads(generate(random_checkpoint, *arguments, "--json", "-").stdout)["prompt"]["text"]
+        for arguments in ((), ("--text", file))
+    ]
+    assert told == [next(iter(EXAMPLES.values())), "Grüße"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--prompt", ""), "the prompt is empty"),
+        (("--prompt", "a", "--text", "b"), "use one of them"),
+        (("--prompt", "a", "--new-tokens", 0), "0 new tokens"),
+        (("--prompt", "a", "--new-tokens", 9_999), "positions of this model"),
+        (("--prompt", "a", "--temperature", -1), "temperature is -1"),
+        (("--prompt", "a", "--top-p", 2), "top_p is 2"),
+    ],
+)
+def test_a_mistake_in_generating_is_one_line_and_status_2(random_checkpoint, arguments, message):
+    result = generate(random_checkpoint, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
 def test_plan_lists_every_size_with_the_published_example():
     result = run("plan", "--context", 8192, "--memory", 24, "--json", "-")
     assert result.exit_code == 0, result.stderr
@@ -132,7 +187,7 @@ def test_help_needs_neither_torch_nor_transformers():
     assert ran.stdout.strip() == "set()"
     shown = run("--help")
     assert shown.exit_code == 0
-    for command in ("analyze", "plan", "train-tiny"):
+    for command in ("analyze", "generate", "plan", "train-tiny"):
         assert command in shown.stdout
 
 

@@ -13,7 +13,15 @@ from typer.core import TyperGroup
 
 from turbo_kv.quant import config as choices
 from turbo_kv.quant.config import QuantConfig
-from turbo_kv.terminal import console, read_text, show_plans, show_report, status, write
+from turbo_kv.terminal import (
+    console,
+    read_text,
+    show_plans,
+    show_report,
+    show_transcript,
+    status,
+    write,
+)
 
 GIB = 2**30
 DEFAULT = QuantConfig()
@@ -133,6 +141,49 @@ def perplexity(
     for report in reports:
         console.print(report.summary, highlight=False)
     write({key: value for each in reports for key, value in each.to_dict().items()}, destination)
+
+
+@app.command()
+def generate(
+    ctx: typer.Context,
+    *,
+    prompt: Annotated[str | None, typer.Option(help="text to continue, or an example")] = None,
+    text: Annotated[Path | None, typer.Option("--text", help="a UTF-8 file to continue")] = None,
+    new_tokens: Annotated[int, typer.Option(help="tokens to generate, at most")] = 64,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="share of the mass to sample from")] = 1.0,
+    sampling_seed: Annotated[int, typer.Option(help="of sampling, both streams alike")] = 0,
+    model: _Model = "tiny",
+    device: _Device = "auto",
+    bits: _Bits = DEFAULT.bits,
+    rotation: _Rotation = DEFAULT.rotation,
+    qjl: _Qjl = DEFAULT.qjl,
+    qjl_budget: _QjlBudget = DEFAULT.qjl_budget,
+    qjl_on: _QjlOn = DEFAULT.qjl_on,
+    centering: _Centering = DEFAULT.centering,
+    codebook: _Codebook = DEFAULT.codebook,
+    seed: _Seed = DEFAULT.seed,
+    destination: _Json = None,
+) -> None:
+    """Continue a prompt twice, exactly and from the packed cache, side by side."""
+    from turbo_kv.measure.compare_generation import compare_generation
+    from turbo_kv.measure.prompts import EXAMPLES
+    from turbo_kv.measure.transcript import GenerationRequest
+
+    if prompt is not None and text is not None:
+        raise ValueError("--prompt and --text both give a prompt; use one of them")
+    given = read_text(text) if prompt is None else prompt
+    request = GenerationRequest(
+        next(iter(EXAMPLES.values())) if given is None else given,
+        *(model, new_tokens, temperature, top_p, sampling_seed, device),
+        config=_config(ctx),
+    )
+    with status() as progress:
+        for transcript in compare_generation(request, progress):
+            said = len(transcript.steps)
+            progress(said / new_tokens, f"Generated {said:,} of {new_tokens:,} tokens")
+    show_transcript(transcript)
+    write(transcript.to_dict(), destination)
 
 
 @app.command()

@@ -4,6 +4,7 @@ Results go to stdout or a file; everything for human eyes goes to stderr. Knows 
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,11 @@ from rich.table import Table
 if TYPE_CHECKING:
     from turbo_kv.measure.planner import Plan
     from turbo_kv.measure.report import Report
+    from turbo_kv.measure.transcript import Transcript
     from turbo_kv.models.progress import Progress
 
 MIB = 2**20
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a model may write escape codes
 
 console = Console(stderr=True)
 
@@ -91,6 +94,20 @@ def show_report(report: "Report") -> None:
         f"worst (layer {layer}, head {head}), over the last {report.queries} positions.",
         highlight=False,
     )
+
+
+def show_transcript(transcript: "Transcript") -> None:
+    """What each stream said, and the finding in a sentence."""
+    from turbo_kv.measure.transcript import STREAMS
+
+    for name in STREAMS:
+        console.rule(name, align="left")
+        text = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", transcript.said(name))
+        console.print(text, markup=False, highlight=False)
+    console.rule()
+    console.print(transcript.summary, highlight=False)
+    for note in transcript.text.notes:
+        console.print(note, highlight=False)
 
 
 def show_plans(plans: "list[Plan]", memory: float) -> None:

@@ -1,6 +1,7 @@
 """The generation that is on screen before anybody pressed Generate, from a file.
 
-`python -m turbo_kv bench precompute` generates and writes it; nothing here does.
+`python -m turbo_kv generate --json assets/results/sample-generation.json` made it; nothing here
+generates.
 """
 
 import json
