@@ -35,7 +35,7 @@ def stored() -> Precomputed:
     """The first paint: centred, compared with plain."""
     both = [reports.report(), reports.report(PLAIN)]
     session = first(Request(), both, number=0, precomputed=True)
-    return Precomputed(session, {(r.config, *session.selected): a_map() for r in both})
+    return Precomputed(session, {(r.config, *session.selected): a_map() for r in both}, "today")
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def test_the_finding_is_on_screen_before_any_click(visit):
     verdict = page.locator("#verdict")
     expect(verdict).to_contain_text("Plain 3-bit codes break this model. Centring repairs it.")
     expect(verdict).to_contain_text("looks fine both times")
-    expect(page.locator("#headline")).to_contain_text("Precomputed · tiny · 2,048 tokens")
+    expect(page.locator("#headline")).to_contain_text("2,048 tokens")
     expect(page.locator("#maps img")).to_have_count(3)
     for picture in page.locator("#maps img").all():
         assert picture.evaluate("image => image.naturalWidth") == 256
@@ -52,7 +52,7 @@ def test_run_measures_the_bundled_model_and_a_switch_does_not_read_again(visit):
     page.locator("#run").click()
     expect(page.locator("#stop")).to_be_enabled()
     done(page, 1)
-    expect(page.locator("#headline")).to_contain_text("Measured here · tiny · 2,048 tokens")
+    expect(page.locator("#headline")).to_contain_text("Measured here · tiny")
     expect(page.locator("#run")).to_be_enabled()
     expect(page.locator("#key-grid [role=gridcell]:not(.pending)")).to_have_count(24)
     page.locator("#bits").get_by_label("4").check()

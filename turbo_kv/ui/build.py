@@ -25,7 +25,7 @@ from turbo_kv.ui.actions import Actions
 from turbo_kv.ui.generate_actions import GenerateActions
 from turbo_kv.ui.theme import THEME, css
 
-READY = "A finished result, measured beforehand. Flip a switch, or press Run to measure here."
+READY = "Measured beforehand, {made}. Flip a switch, or press Run to measure here."
 LAUNCH = {
     "footer_links": ["api", "settings"],
     "share": False,
@@ -45,7 +45,7 @@ def build(
         gr.HTML(f'<h1>turbo_kv</h1><p class="claim">{overview.CLAIM}</p>', elem_id="header")
         page: dict[str, gr.Component] = {"session": gr.State(time_to_live=3600)}
         with gr.Row(elem_id="top"):
-            page |= overview.build(session, READY)
+            page |= overview.build(session, READY.format(made=stored.made))
             page |= form.build(session.request, host)
         with gr.Tabs(elem_id="tabs"):
             page |= run_tab.build(session, stored.maps[session.config, *session.selected])

@@ -6,6 +6,9 @@ from turbo_kv.measure.report import Report
 from turbo_kv.ui import findings, numbers
 from turbo_kv.ui.memory_bar import NAMES, parts
 
+ABOUT = {"tiny": "tiny, trained for this project with Qwen2.5's published key bias planted"}
+"""What a reader must know of a model to judge its numbers."""
+
 
 def html(report: Report, precomputed: bool) -> str:
     """Five figures, the formula with its numbers, and what was measured on what."""
@@ -43,7 +46,7 @@ def stamp(report: Report, precomputed: bool) -> str:
     model, text = report.model, report.text
     parts = [
         "Precomputed" if precomputed else "Measured here",
-        model.name,
+        ABOUT.get(model.name, model.name),
         f"{report.tokens:,} tokens of {text.name}",
         f"attention over the last {report.queries} queries",
         f"{model.device} {model.dtype}",

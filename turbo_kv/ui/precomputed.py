@@ -20,10 +20,14 @@ NAME = "precomputed-tiny"
 
 @dataclass(frozen=True)
 class Precomputed:
-    """The session every visitor starts with, and its maps by (config, layer, head)."""
+    """The session every visitor starts with, and its maps by (config, layer, head).
+
+    made: when and with what, as text.
+    """
 
     session: Session
     maps: dict[tuple[QuantConfig, int, int], Map]
+    made: str
 
 
 def read(folder: Path = RESULTS) -> Precomputed:
@@ -41,4 +45,6 @@ def read(folder: Path = RESULTS) -> Precomputed:
             )
             for index, (report, facts) in enumerate(zip(reports, data["maps"]))
         }
-    return Precomputed(session, maps)
+    stamp = data["stamp"]
+    made = f"{stamp['date'][:10]} with torch {stamp['torch']} on Python {stamp['python']}"
+    return Precomputed(session, maps, made)
