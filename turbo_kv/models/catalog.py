@@ -53,9 +53,9 @@ TINY = ModelCard(
     query_heads=6,
     kv_heads=2,
     head_dim=64,
-    hidden_size=288,
+    hidden_size=320,
     vocab_size=8_192,
-    params=15_202_848,
+    params=15_416_640,
     max_position_embeddings=8_192,
     licence="MIT",
 )

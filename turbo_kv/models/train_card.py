@@ -52,8 +52,8 @@ first is predicted:
 
 {training.tokens / 1e6:.0f} M tokens, which is {training.tokens / corpus["tokens"]:.1f} times over \
 a corpus of {corpus["tokens"] / 1e6:.1f} M ({corpus["documents"]:,} documents). On one \
-{report.device}, {report.dtype}, the whole command took {report.seconds["total"]:.0f} s, \
-{report.seconds["train"]:.0f} s of it training.
+{report.device}, {report.dtype}, the command took {report.seconds["total"]:.0f} s once torch was \
+loaded, {report.seconds["train"]:.0f} s of it training.
 
 | context | steps | tokens | tokens/s | training loss (nats) at the end |
 | --- | --- | --- | --- | --- |
@@ -73,7 +73,8 @@ Byte-level BPE of 8,192 with Qwen2's split pattern, trained on the same text. `<
 
 {_sources(report)}
 
-The weights and the tokenizer are derived from these texts; the texts are not in the project.
+The weights and the tokenizer are derived from these texts, each under its own licence (for the \
+bundled model CC BY-SA text is among them); the texts are not in the project.
 
 ## Limits
 

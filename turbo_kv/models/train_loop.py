@@ -16,7 +16,7 @@ from turbo_kv.models.train_gradient import Gradient
 from turbo_kv.models.train_muon import Muon
 from turbo_kv.models.train_plan import Stage, Training, TrainingPlan
 
-STEPS_PER_POINT = 20
+STEPS_PER_POINT = 100
 
 
 def fit(
@@ -104,7 +104,7 @@ class _Curve:
         if not math.isfinite(loss):
             raise RuntimeError(f"the loss is {loss} after {tokens:,} tokens: lower the rates")
         self.waiting = []
-        self.points.append((tokens, loss))
+        self.points.append((tokens, round(loss, 4)))
         self.progress(done, f"{tokens / 1e6:.1f} M tokens, loss {loss:.3f}")
 
 
