@@ -87,6 +87,46 @@ def test_stop_midway_keeps_what_was_said_and_another_run_starts(opened):
     expect(page.locator("#packed-stream h3")).to_contain_text("3 of 3 tokens")
 
 
+def test_two_visitors_wait_for_each_other_and_get_their_own(opened, context, app_url):
+    first = opened(new_tokens=48)
+    second = context.new_page()
+    second.goto(app_url, wait_until="domcontentloaded")
+    second.get_by_role("tab", name="Generate").click(timeout=SLOW)
+    prompts = {first: "one two three, one two three, one two", second: "The sea is cold and the"}
+    for page, prompt in prompts.items():
+        write(page, prompt)
+    for page in prompts:
+        page.locator("#generate").click()
+    expect(second.locator("#generate-status")).to_contain_text("Waiting for the model")
+    for page, prompt in prompts.items():
+        done(page)
+        for stream in ("exact", "packed"):
+            expect(page.locator(f"#{stream}-stream .asked")).to_have_text(prompt)
+    alone = [page.locator("#packed-stream .said").inner_text() for page in prompts]
+    for page, said in zip(prompts, alone):
+        page.locator("#generate").click()
+        done(page)
+        assert page.locator("#packed-stream .said").inner_text() == said
+
+
+def test_stop_leaves_the_queue(opened, context, app_url):
+    first = opened(new_tokens=256)
+    second = context.new_page()
+    second.goto(app_url, wait_until="domcontentloaded")
+    second.get_by_role("tab", name="Generate").click(timeout=SLOW)
+    for page in (first, second):
+        page.locator("#generate").click()
+    expect(second.locator("#generate-status")).to_contain_text("Waiting for the model")
+    for page in (second, first):
+        page.locator("#generate-stop").click()
+        expect(page.locator("#generate-status")).to_contain_text("Stopped", timeout=SLOW)
+    first.locator("#new-tokens input[type=number]").fill("2")
+    first.locator("#new-tokens input[type=number]").press("Tab")
+    first.locator("#generate").click()
+    done(first)
+    expect(second.locator("#generation")).to_contain_text("Saved sample")
+
+
 def test_an_example_fills_the_prompt(opened):
     page = opened(new_tokens=2)
     page.locator("#example input").click()

@@ -26,6 +26,10 @@ class GenerateActions:
     def __init__(self, host: limits.Limits) -> None:
         self._host = host
 
+    def wait(self) -> Updates:
+        """Answer the click while the model still works for somebody else."""
+        return generate_tab.locked(True) | _busy("Waiting for the model", 0)
+
     def generate(self, *values: Any) -> Iterator[Updates]:
         """Continue the prompt twice and show both streams as they come."""
         try:
@@ -38,7 +42,7 @@ class GenerateActions:
         try:
             transcript = yield from _streams(request)
         except FAILURES as error:
-            yield generate_tab.locked(False) | _refused(_field_of(error), error)
+            yield _refused(_field_of(error), error)
             return
         seconds = perf_counter() - start
         done = f"Done · {len(transcript.steps):,} tokens in each stream in {seconds:.1f} s"
@@ -82,9 +86,11 @@ def _busy(text: str, fraction: float) -> Updates:
 
 def _refused(field: str, error: Exception) -> Updates:
     said = f"Not generated: {error} The result shown is the one before."
-    return generate_tab.messages({field: str(error)}) | {
-        "generate_status": status.html(status.FAILED, said)
-    }
+    return (
+        generate_tab.locked(False)
+        | generate_tab.messages({field: str(error)})
+        | {"generate_status": status.html(status.FAILED, said)}
+    )
 
 
 def _field_of(error: Exception) -> str:

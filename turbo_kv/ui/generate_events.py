@@ -1,6 +1,6 @@
 """Which action each event of the tab Generate starts, and which components it may change."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import wraps
 from typing import Any
 
@@ -15,26 +15,34 @@ def connect(page: dict[str, gr.Component], actions: GenerateActions) -> None:
     """Wire the tab's components, and the run bar's that it reads, within the Blocks at hand."""
     outputs = [page[name] for name in OUTPUTS]
 
-    def streamed(action: Callable[..., Iterator[dict[str, Any]]]) -> Callable[..., Any]:
-        @wraps(action)
-        def stream(*values: Any) -> Iterator[dict[gr.Component, Any]]:
-            for updates in action(*values):
-                yield {page[name]: value for name, value in updates.items()}
+    def named(updates: dict[str, Any]) -> dict[gr.Component, Any]:
+        return {page[name]: value for name, value in updates.items()}
 
-        return stream
+    @wraps(actions.generate)
+    def generate(*values: Any) -> Iterator[dict[gr.Component, Any]]:
+        yield from map(named, actions.generate(*values))
 
-    generating = page["generate"].click(
-        streamed(actions.generate),
+    # The queue may hold a visitor back, so the click is answered first.
+    waiting = page["generate"].click(
+        lambda: named(actions.wait()),
+        None,
+        outputs,
+        trigger_mode="once",
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    generating = waiting.then(
+        generate,
         [page[name] for name in FIELDS],
         outputs,
         api_name="generate",
-        trigger_mode="once",
         concurrency_id="model",
         concurrency_limit=1,
         show_progress="hidden",
     )
     page["generate_stop"].click(
-        streamed(lambda: iter([actions.stop()])),
+        lambda: named(actions.stop()),
         None,
         outputs,
         cancels=[generating],
