@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from turbo_kv.bench.live import METHODS, Method, ours, run
+from turbo_kv.bench.live import METHODS, TEXTS, Method, ours, run
+from turbo_kv.models.text import DEFAULT_SOURCE, SOURCES
 
 CONTEXT = 320
 
@@ -59,3 +60,8 @@ def test_methods_differ_as_they_must(rows):
 
 def test_every_method_has_a_name_of_its_own():
     assert len({method.name for method in METHODS}) == len(METHODS)
+
+
+def test_every_built_in_text_has_a_result_file():
+    assert set(TEXTS.values()) == set(SOURCES)
+    assert next(iter(TEXTS.values())) == DEFAULT_SOURCE

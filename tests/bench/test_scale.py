@@ -89,4 +89,6 @@ def test_a_run_compares_every_rule_at_every_width():
     assert {(row["rule"], row["bits"]) for row in result["rows"]} == {
         (rule, bits) for rule in RULES for bits in (2, 3, 4)
     }
+    for row in result["rows"]:
+        assert (row["excess"] == row["excess_stderr"] == 0) == (row["rule"] == "matched norm")
     assert json.dumps(result)

@@ -25,6 +25,12 @@ from turbo_kv.quant.config import QuantConfig
 
 CHUNK = 64
 CONTEXT = 2048
+TEXTS = {
+    "reference": "Python language reference",
+    "source": "Standard library source",
+    "prose": "Prose",
+}
+"""The built-in texts by the short name of their result file, the default first."""
 
 
 @dataclass(frozen=True)

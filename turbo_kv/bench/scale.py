@@ -24,7 +24,7 @@ from turbo_kv.bench.stamp import stamp
 from turbo_kv.cache.kv_cache import TurboKVCache
 from turbo_kv.measure.facts import longest_text, model_facts, text_facts
 from turbo_kv.measure.next_token import compare
-from turbo_kv.measure.quality import Quality
+from turbo_kv.measure.quality import Quality, batch_means_stderr
 from turbo_kv.models.load import load
 from turbo_kv.models.progress import Progress, silent
 from turbo_kv.models.text import DEFAULT_SOURCE, prepare
@@ -45,11 +45,17 @@ RULES: dict[str, Rule] = {
 
 @dataclass(frozen=True)
 class Row:
-    """One rule at one width."""
+    """One rule at one width.
+
+    excess, excess_stderr: KL beyond that of the first rule, in nats, from differences of the same
+    predictions: two rules are much nearer to each other than either is to exact.
+    """
 
     rule: str
     bits: int
     quality: Quality
+    excess: float
+    excess_stderr: float
 
 
 class RescaledQuantizer(TurboQuantizer):
@@ -82,13 +88,18 @@ def run(
     loaded = load(model)
     prepared = prepare(loaded.tokenizer, None, context, longest_text(loaded), source)
     tokens = prepared.tokens.to(loaded.device)
-    rows = []
+    rows: list[Row] = []
     for bits in BITS:
+        first = None
         for name, rule in RULES.items():
             progress(len(rows) / (len(BITS) * len(RULES)), f"{source}: {name}, {bits} bits")
             cache = rescaled_cache(loaded.model.config, QuantConfig(bits=bits), rule)
-            result = compare(loaded.model, tokens, cache)
-            rows.append(Row(name, bits, Quality.of(result.predictions)))
+            made = compare(loaded.model, tokens, cache).predictions
+            first = made.kl if first is None else first
+            excess = made.kl - first
+            rows.append(
+                Row(name, bits, Quality.of(made), float(excess.mean()), batch_means_stderr(excess))
+            )
     return {
         "stamp": stamp(),
         "model": asdict(model_facts(loaded)),

@@ -1,0 +1,132 @@
+"""Tables of the README, written from the result files, so that no figure is copied by hand.
+
+    <!-- results:live -->
+    (replaced)
+    <!-- /results -->
+
+A table is a function registered by name. Measures nothing.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from turbo_kv.bench.live import TEXTS
+from turbo_kv.bench.stamp import ROOT
+
+RESULTS = ROOT / "assets" / "results"
+README = ROOT / "README.md"
+
+_MARKED = re.compile(
+    r"(?P<open><!-- results:(?P<name>[\w-]+) -->\n)(?P<body>.*?)(?P<close><!-- /results -->)",
+    re.DOTALL,
+)
+
+Table = Callable[[], str]
+TABLES: dict[str, Table] = {}
+
+
+def results_table(name: str) -> Callable[[Table], Table]:
+    """Register a function that returns Markdown under `name`."""
+
+    def register(write: Table) -> Table:
+        TABLES[name] = write
+        return write
+
+    return register
+
+
+def table(name: str) -> str:
+    """The Markdown of one table. Raises ValueError for a name that nobody registered."""
+    if name not in TABLES:
+        raise ValueError(f"there is no table {name!r}; choose one of {', '.join(sorted(TABLES))}")
+    return TABLES[name]()
+
+
+def render(text: str) -> str:
+    """`text` with the lines between every pair of markers replaced by their table."""
+    return _MARKED.sub(lambda found: found["open"] + table(found["name"]) + found["close"], text)
+
+
+def update(path: Path = README) -> None:
+    """Rewrite the tables of a README."""
+    path.write_text(render(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+@results_table("live")
+def live() -> str:
+    """Every way to store a cache: figures of the first text, KL of the others beside them."""
+    main, *others = (read(f"live-{slug}") for slug in TEXTS)
+    header = ["stored as", "bits/value", "perplexity", "top-1", "KL, mean", "KL, p99"]
+    header += [f"KL, {result['text']['name'].lower()}" for result in others]
+    lines = []
+    for rows in zip(main["rows"], *(result["rows"] for result in others), strict=True):
+        row, quality = rows[0], rows[0]["quality"]
+        cells = [row["method"] if row["ours"] else f"_{row['method']}_"]
+        if quality is None:
+            lines.append([*cells, "not measured: " + row["missing"], *[""] * (len(header) - 2)])
+            continue
+        lines.append(
+            [
+                *cells,
+                f"{row['bits_per_value']:.2f}",
+                f"{quality['change']['relative']:+.1%} ± {quality['change']['stderr']:.1%}",
+                f"{quality['top1']:.1%}",
+                f"{quality['kl']['mean']:.4f}",
+                f"{quality['kl']['p99']:.2f}",
+                *(f"{other['quality']['kl']['mean']:.4f}" for other in rows[1:]),
+            ]
+        )
+    exact = main["rows"][0]["quality"]["reference"]
+    return markdown(header, lines) + caption(
+        main,
+        f"Exact perplexity {exact['perplexity']:.2f} ± {exact['stderr']:.2f}. Perplexity is the "
+        "change from exact, top-1 the share of unchanged strongest next tokens, KL in nats; "
+        "± is one standard error. Other caches in italics.",
+    )
+
+
+@results_table("scale")
+def scale() -> str:
+    """Rules for a vector's scale: KL of the first, and how far the others are from it."""
+    result = read("scale")
+    widths = sorted({row["bits"] for row in result["rows"]})
+    rules = list(dict.fromkeys(row["rule"] for row in result["rows"]))
+    rows = {(row["rule"], row["bits"]): row for row in result["rows"]}
+    lines = [[rule, *(_excess(rows[rule, bits]) for bits in widths)] for rule in rules]
+    header = ["scale", *(f"KL at {bits} bits" for bits in widths)]
+    return markdown(header, lines) + caption(
+        result,
+        "KL in nats, the others as differences from the first, ± one standard error of paired "
+        "predictions.",
+    )
+
+
+def _excess(row: dict[str, Any]) -> str:
+    if not row["excess_stderr"]:
+        return f"{row['quality']['kl']['mean']:.4f}"
+    return f"{row['excess']:+.4f} ± {row['excess_stderr']:.4f}"
+
+
+def read(name: str) -> dict[str, Any]:
+    """A result file by its name without ending."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def markdown(header: list[str], lines: list[list[str]]) -> str:
+    """A Markdown table: the first column to the left, the others to the right."""
+    rows = [header, ["---", *["--:"] * (len(header) - 1)], *lines]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+
+
+def caption(result: dict[str, Any], text: str) -> str:
+    """What was measured on what, under a table."""
+    stamp, model = result["stamp"], result["model"]
+    return (
+        f"\n{text} {result['tokens']:,} tokens of {result['text']['name']}; model "
+        f"{model['name']} on {model['device']} ({model['dtype']}); turbo_kv {stamp['turbo_kv']} at "
+        f"{stamp['commit']}, torch {stamp['torch']}, transformers {stamp['transformers']}, "
+        f"{stamp['date'][:10]}.\n"
+    )
