@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from byte_tokenizer import byte_tokenizer
 from hypothesis import settings
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 settings.register_profile("turbo_kv", deadline=None)  # no timing decides a test
 settings.load_profile("turbo_kv")
@@ -47,10 +47,6 @@ def random_qwen2() -> Qwen2ForCausalLM:
 def random_checkpoint(random_qwen2, tmp_path_factory) -> Path:
     """The random model as a folder, with a tokenizer whose tokens are bytes."""
     folder = tmp_path_factory.mktemp("checkpoints") / "random-qwen2"
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({byte: index for index, byte in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
     random_qwen2.save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
     return folder
