@@ -8,7 +8,7 @@ from transformers import Cache
 from transformers.cache_utils import QuantizedLayer
 from transformers.utils import is_hqq_available, is_optimum_quanto_available
 
-from turbo_kv.bench.baselines import BASELINES, Bf16Layer, Fp8Layer, Prefilled, held_bytes
+from turbo_kv.bench.baselines import BASELINES, Bf16Layer, Fp8Layer, Prefilled, backends, held_bytes
 from turbo_kv.measure.next_token import compare
 
 HEAD_DIM = 64
@@ -84,6 +84,12 @@ def test_a_shared_storage_weighs_once():
     shared = torch.zeros(100)
     layer = SimpleNamespace(a=shared, b=[shared[:10], {"c": (shared[5:],)}])
     assert held_bytes(SimpleNamespace(layers=[layer])) == 400
+
+
+def test_the_backends_are_named_with_their_versions():
+    known = backends()
+    assert (known["optimum-quanto"] is None) == (not is_optimum_quanto_available())
+    assert (known["hqq"] is None) == (not is_hqq_available())
 
 
 @pytest.mark.parametrize("baseline", BASELINES, ids=lambda baseline: baseline.name)

@@ -9,6 +9,7 @@ deployed, whatever this machine computes in.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from transformers import Cache, PreTrainedConfig
@@ -18,6 +19,9 @@ from turbo_kv.quant.packing import storage_bytes
 
 FP8 = torch.float8_e4m3fn
 FP8_LARGEST = torch.finfo(FP8).max
+
+
+BACKENDS = ("optimum-quanto", "hqq")
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,21 @@ BASELINES = (
 )
 
 
+def backends() -> dict[str, str | None]:
+    """The versions of the packages that quantize for transformers; None for one not installed."""
+    return {package: _version(package) for package in BACKENDS}
+
+
 def held_bytes(cache: Cache) -> int:
     """Bytes of storage behind every tensor that the layers keep, each storage once."""
     return storage_bytes(*(tensor for layer in cache.layers for tensor in _tensors(vars(layer))))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _tensors(kept: object) -> Iterator[torch.Tensor]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import Cache, PreTrainedModel
 
-from turbo_kv.bench.baselines import BASELINES, held_bytes
+from turbo_kv.bench.baselines import BASELINES, backends, held_bytes
 from turbo_kv.bench.stamp import stamp
 from turbo_kv.cache.kv_cache import TurboKVCache
 from turbo_kv.measure.facts import longest_text, model_facts, text_facts
@@ -112,6 +112,7 @@ def run(
         "text": asdict(text_facts(prepared)),
         "tokens": tokens.shape[1],
         "chunk": CHUNK,
+        "backends": backends(),
         "rows": [asdict(row) for row in rows],
     }
 
