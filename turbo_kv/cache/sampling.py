@@ -36,13 +36,13 @@ class Sampler:
 
     def pick(self, logits: torch.Tensor, noise: torch.Tensor | None) -> int:
         """The token of logits (V,) under noise (V,)."""
-        logits = logits.float()
         if noise is None:
             return int(logits.argmax())
+        logits = logits.float().cpu()  # where the noise is, and every device then agrees
         scaled = (logits - logits.max()) / self.temperature
         if self.top_p < 1:
             scaled = scaled.masked_fill(~_nucleus(scaled, self.top_p), -math.inf)
-        return int((scaled + noise.to(logits.device)).argmax())
+        return int((scaled + noise).argmax())
 
 
 def _nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
