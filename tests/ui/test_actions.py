@@ -54,6 +54,14 @@ def test_the_grids_fill_in_layer_by_layer_at_full_shape(actions, monkeypatch):
     assert {len(grid["rows"][0]) for grid in grids} == {4}
 
 
+def test_a_growing_grid_has_no_finding_yet(actions, monkeypatch):
+    monkeypatch.setattr(module, "PAUSE", 0)
+    said = [update["key_grid_finding"] for update in run(actions) if "key_grid_finding" in update]
+    assert "Measured 1 of 4 layers." in said[0]
+    assert "worst in layer" not in "".join(said[:-1])
+    assert "worst in layer" in said[-1]
+
+
 def test_fields_are_out_of_reach_during_a_run_and_back_after_it(actions):
     updates = run(actions)
     assert updates[0]["run"] == gr.update(interactive=False)

@@ -167,7 +167,7 @@ def _measure(
         told = perf_counter()
         done, layers = len(report.layers), report.model.layers
         said = f"Layer {done} of {layers}, {wording.setting(config, ['bits', 'centering'])}"
-        drawn = run_tab.grids(report, selected) if selected else {}
+        drawn = run_tab.partial(report, selected) if selected else {}
         yield drawn | _busy(said, done / layers)
     return report
 

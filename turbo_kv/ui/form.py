@@ -118,10 +118,10 @@ def _reading(page: dict[str, gr.Component], request: Request, host: limits.Limit
             elem_id="text",
             visible=False,
         )
+        _message(page, "text")
         page["file"] = gr.UploadButton(
             "Upload a .txt file", file_types=[".txt"], size="sm", elem_id="file"
         )
-        _message(page, "text")
 
 
 def _choices(literal: Any) -> list[tuple[str, str]]:

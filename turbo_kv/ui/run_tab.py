@@ -54,6 +54,13 @@ def render(session: Session) -> dict[str, Any]:
     }
 
 
+def partial(report: Report, selected: tuple[int, int]) -> dict[str, Any]:
+    """The heatmaps as far as they are measured, with no finding until they are whole."""
+    said = f"Measured {len(report.layers)} of {report.model.layers} layers."
+    sections = {f"{name}_finding": _section(title, said) for name, title in _TITLES.items()}
+    return grids(report, selected) | sections
+
+
 def grids(report: Report, selected: tuple[int, int]) -> dict[str, Any]:
     """The three heatmaps; layers that the report does not have yet are pending."""
     model = report.model
