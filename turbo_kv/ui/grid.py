@@ -159,8 +159,8 @@ def legend(metric: Metric) -> str:
         for loss, label in metric.ticks
     )
     return (
-        f'<div class="legend"><div class="legend-bar bar-sequential" role="img" aria-label="Colour scale: dark is '
-        f'{metric.ticks[0][1]}, bright is {metric.ticks[-1][1]}"></div>'
+        '<div class="legend"><div class="legend-bar bar-sequential" role="img" '
+        f'aria-label="Colour scale: dark is {metric.ticks[0][1]}, bright is {metric.ticks[-1][1]}"></div>'
         f'<div class="legend-ticks" aria-hidden="true">{ticks}</div>'
         f'<div class="legend-unit">{metric.legend}; bright is faithful</div></div>'
     )
