@@ -158,9 +158,10 @@ def legend(metric: Metric) -> str:
         f'<span style="left:{100 * metric.place(loss):.1f}%">{label}</span>'
         for loss, label in metric.ticks
     )
+    ends = f"Colour scale: dark is {metric.ticks[0][1]}, bright is {metric.ticks[-1][1]}"
     return (
-        '<div class="legend"><div class="legend-bar bar-sequential" role="img" '
-        f'aria-label="Colour scale: dark is {metric.ticks[0][1]}, bright is {metric.ticks[-1][1]}"></div>'
+        '<div class="legend">'
+        f'<div class="legend-bar bar-sequential" role="img" aria-label="{ends}"></div>'
         f'<div class="legend-ticks" aria-hidden="true">{ticks}</div>'
         f'<div class="legend-unit">{metric.legend}; bright is faithful</div></div>'
     )
