@@ -47,14 +47,13 @@ class Row:
     """What one method did to one text, or why it could not be tried.
 
     bits_per_value: of storage, at the fuller of the last two chunks: a window of exact tokens that
-    fills and empties is counted while it holds something. rate: tokens per second of forwards.
+    fills and empties is counted while it holds something. Speed is decode.py's.
     """
 
     method: str
     ours: bool
     quality: Quality | None = None
     bits_per_value: float | None = None
-    rate: float | None = None
     missing: str | None = None
 
 
@@ -135,5 +134,4 @@ def _measure(method: Method, model: PreTrainedModel, tokens: torch.Tensor, value
         method.ours,
         Quality.of(result.predictions),
         bits_per_value=max(bits[-2:]),
-        rate=tokens.shape[1] / result.quantized_seconds,
     )
