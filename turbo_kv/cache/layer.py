@@ -102,6 +102,12 @@ class PackedLayer(DynamicLayer):
     def get_seq_length(self) -> int:
         return self.cumulative_length
 
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """As inherited; asked before a forward, so the first to see that it has no tokens."""
+        if query_length == 0:
+            raise ValueError("the prompt is empty; give at least one token")
+        return super().get_mask_sizes(query_length)
+
     def crop(self, tokens_to_remove: int) -> None:
         """Remove the newest -`tokens_to_remove` tokens, zero or negative, and their bytes."""
         if tokens_to_remove > 0:
