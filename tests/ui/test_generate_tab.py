@@ -198,7 +198,7 @@ def test_a_generation_draws_both_streams_and_ends_done(generated):
             config=QuantConfig(bits=2),
         )
     ]
-    assert "Done · 4 tokens" in page["generate_status"]
+    assert "Done · 8 tokens in two streams" in page["generate_status"]
     assert "dog" in page["packed_stream"]
     assert "Generated here" in page["generation"]
     assert set(page) <= set(generate_tab.OUTPUTS)

@@ -45,7 +45,8 @@ class GenerateActions:
             yield _refused(_field_of(error), error)
             return
         seconds = perf_counter() - start
-        done = f"Done · {len(transcript.steps):,} tokens in each stream in {seconds:.1f} s"
+        tokens = sum(map(transcript.tokens, STREAMS))
+        done = f"Done · {tokens:,} tokens in two streams in {seconds:.1f} s"
         yield generate_tab.locked(False) | {"generate_status": status.html(status.DONE, done)}
 
     def stop(self) -> Updates:
