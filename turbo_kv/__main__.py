@@ -238,6 +238,22 @@ def train_tiny(
     write(asdict(report), destination)
 
 
+@app.command()
+def bench(
+    name: Annotated[
+        str,
+        typer.Argument(help="live, scale, decode, line, page, precompute, screenshots or readme"),
+    ],
+) -> None:
+    """Measure again what the README and the page show, into assets/ of a checkout."""
+    from turbo_kv.bench.keep import keep
+
+    with status() as progress:
+        written = keep(name, progress)
+    for path in written:
+        console.print(f"Wrote {path}", highlight=False, soft_wrap=True)
+
+
 def _config(ctx: typer.Context) -> QuantConfig:
     """The Quantization flags of a command; those it does not take keep their defaults."""
     given = {f.name: ctx.params[f.name] for f in fields(QuantConfig) if f.name in ctx.params}

@@ -318,7 +318,7 @@ def test_nan_weights_are_named_by_layer(random_qwen2):
     before = bias.data.clone()
     try:
         bias.data[0] = float("nan")
-        with pytest.raises(ValueError, match="layer 1.*values"):
+        with pytest.raises(ValueError, match=r"layer 1.*values"):
             next(generate_side_by_side(random_qwen2, TOKENIZER, prompt(8), COARSE, 4))
     finally:
         bias.data = before

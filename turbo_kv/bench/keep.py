@@ -1,0 +1,83 @@
+"""Which benchmarks there are, and where each keeps its result: `python -m turbo_kv bench NAME`.
+
+Knows names and files, nothing of what is measured. A benchmark is imported when it runs.
+"""
+
+import json
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from turbo_kv.bench.stamp import ROOT
+from turbo_kv.models.progress import Progress
+
+ASSETS = ROOT / "assets"
+RESULTS = ASSETS / "results"
+
+
+def keep(name: str, progress: Progress) -> list[Path]:
+    """Run one benchmark and write its result files; returns their paths.
+
+    Raises ValueError for a name that is none, and outside a checkout, which has no `assets`.
+    """
+    if name not in BENCHMARKS:
+        raise ValueError(f"there is no benchmark {name!r}; choose one of {', '.join(BENCHMARKS)}")
+    if not ASSETS.is_dir():
+        raise ValueError(f"{ASSETS} does not exist; results are kept in a checkout of the project")
+    return BENCHMARKS[name](progress)
+
+
+def _result(module: str, function: str = "run") -> Callable[[Progress], list[Path]]:
+    """A benchmark that returns its result, kept under the module's name."""
+
+    def measured(progress: Progress) -> list[Path]:
+        result = getattr(import_module(f"turbo_kv.bench.{module}"), function)(progress=progress)
+        return [_write(module, result)]
+
+    return measured
+
+
+def _live(progress: Progress) -> list[Path]:
+    from turbo_kv.bench.live import TEXTS, run
+
+    return [
+        _write(f"live-{short}", run(source, progress=progress)) for short, source in TEXTS.items()
+    ]
+
+
+def _precompute(progress: Progress) -> list[Path]:
+    from turbo_kv.bench.precompute import precompute
+
+    return list(precompute(RESULTS, progress))
+
+
+def _screenshots(progress: Progress) -> list[Path]:
+    from turbo_kv.bench.screenshots import screenshots
+
+    return screenshots(ASSETS / "screenshots", progress)
+
+
+def _readme(_: Progress) -> list[Path]:
+    from turbo_kv.bench.readme import README, update
+
+    update()
+    return [README]
+
+
+BENCHMARKS: dict[str, Callable[[Progress], list[Path]]] = {
+    "live": _live,
+    "scale": _result("scale"),
+    "decode": _result("decode"),
+    "line": _result("line"),
+    "page": _result("page", "page_times"),
+    "precompute": _precompute,
+    "screenshots": _screenshots,
+    "readme": _readme,
+}
+
+
+def _write(name: str, result: dict[str, Any]) -> Path:
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return path
