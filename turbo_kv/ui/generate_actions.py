@@ -4,12 +4,12 @@ Plain generators of updates by component name, as in `actions`. A result stays u
 tokens of another replace it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from time import perf_counter
 from typing import Any
 
-from turbo_kv.measure.transcript import GenerationRequest
+from turbo_kv.measure.transcript import STREAMS, GenerationRequest, Transcript
 from turbo_kv.ui import engine, form, generate_tab, generation_words, limits, status
 from turbo_kv.ui.actions import FAILURES, Updates
 from turbo_kv.ui.following import following
@@ -56,7 +56,7 @@ class GenerateActions:
         }
 
 
-def _streams(request: GenerationRequest) -> Iterator[Updates]:
+def _streams(request: GenerationRequest) -> Generator[Updates, None, Transcript]:
     """Load, read the prompt, then draw the growing transcript; returns the complete one."""
     for_first = following(lambda progress: engine.first_step(request, progress))
     while True:
