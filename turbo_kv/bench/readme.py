@@ -60,8 +60,9 @@ def update(path: Path = README) -> None:
 
 @results_table("live")
 def live() -> str:
-    """Every way to store a cache: figures of the first text, KL of the others beside them."""
-    main, *others = (read(f"live-{slug}") for slug in TEXTS)
+    """Every way to store a cache: figures of the first measured text, KL of the others beside."""
+    names = [f"live-{slug}" for slug in TEXTS]
+    main, *others = (read(name) for name in names if (RESULTS / f"{name}.json").exists())
     header = ["stored as", "bits/value", "perplexity", "top-1", "KL, mean", "KL, p99"]
     header += [f"KL, {result['text']['name'].lower()}" for result in others]
     lines = []
