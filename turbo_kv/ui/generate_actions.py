@@ -6,6 +6,7 @@ tokens of another replace it.
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from html import escape
 from time import perf_counter
 from typing import Any
 
@@ -72,7 +73,8 @@ def _streams(request: GenerationRequest) -> Generator[Updates, None, Transcript]
         while True:
             changes: Updates = {}
             if (said := generation_words.parting(transcript)) != sentence:
-                changes["parting"] = sentence = said
+                sentence = said
+                changes["parting"] = escape(said, quote=False)
             if changes or transcript.complete or perf_counter() - drawn >= INTERVAL:
                 drawn = perf_counter()
                 yield changes | generate_tab.render(transcript, MADE_HERE)

@@ -29,7 +29,7 @@ READY = (
     "A finished sample, generated beforehand. Press Generate to continue the prompt here, with the "
     "model and the way to store set above."
 )
-_PARTING = '<p class="finding parting" aria-live="polite">{{value}}</p>'
+_PARTING = '<p class="finding parting" aria-live="polite">${value}</p>'
 
 
 def build(saved: Sample, host: limits.Limits) -> dict[str, gr.Component]:
@@ -47,7 +47,7 @@ def build(saved: Sample, host: limits.Limits) -> dict[str, gr.Component]:
             status.html(status.READY, READY), padding=False, elem_id="generate-status"
         )
         page["parting"] = gr.HTML(
-            generation_words.parting(sample),
+            escape(generation_words.parting(sample), quote=False),
             html_template=_PARTING,
             padding=False,
             elem_id="parting",
