@@ -72,11 +72,11 @@ def _events(page: dict[str, gr.Component], actions: Actions) -> None:
         trigger_mode="once",
         **model,
     )
-    page["stop"].click(
+    # After the cancel: beside it, a last step of the run could overwrite what Stop says.
+    page["stop"].click(None, cancels=[running]).then(
         named(actions.stop),
         [session],
         outputs,
-        cancels=[running],
         queue=False,
         show_progress="hidden",
         api_visibility="private",
