@@ -1,5 +1,7 @@
 """Attention on packed storage against its specification, on the same bytes."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from turbo_kv.cache.exact import ExactQuantizer
 from turbo_kv.cache.rope import RopeTable
 from turbo_kv.cache.store import PackedStore, tensors
-from turbo_kv.kernels import pagewise, reference
+from turbo_kv.kernels import cpu, pagewise, reference
 from turbo_kv.kernels.states import PackedStates
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
@@ -48,6 +50,12 @@ def relative_error(approximation, exact):
     return ((approximation - exact).norm() / exact.norm()).item()
 
 
+@pytest.fixture(params=[pagewise, cpu], ids=["any device", "cpu"])
+def attend(request):
+    """Attention page by page, through one pair of readers."""
+    return partial(pagewise.attention, read=(request.param.dot, request.param.mix))
+
+
 CONFIGS = {
     "3 bits": QuantConfig(),
     "2 bits": QuantConfig(bits=2),
@@ -61,39 +69,45 @@ CONFIGS = {
 
 @pytest.mark.parametrize("length", [1, 63, 100, 1000])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_pages_give_what_the_specification_gives(config, length):
+def test_pages_give_what_the_specification_gives(attend, config, length):
     torch.manual_seed(length)
     states = make_states(length, config=config)
     queries = make_queries(states)
     exact = reference.attention(queries, states)
     assert exact.isfinite().all()
-    assert relative_error(pagewise.attention(queries, states), exact) < 1e-5
+    assert relative_error(attend(queries, states), exact) < 1e-5
 
 
-@pytest.mark.parametrize("head_dim", [16, 80, 96, 128, 256])
-def test_every_head_dim_is_attended_alike(head_dim):
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("head_dim", [16, 20, 72, 80, 96, 128, 256])
+def test_every_head_dim_is_attended_alike(attend, head_dim, bits):
     torch.manual_seed(head_dim)
-    states = make_states(100, head_dim)
+    states = make_states(100, head_dim, config=QuantConfig(bits=bits))
     queries = make_queries(states)
-    assert (
-        relative_error(pagewise.attention(queries, states), reference.attention(queries, states))
-        < 1e-5
-    )
+    exact = reference.attention(queries, states)
+    assert relative_error(attend(queries, states), exact) < 1e-5
 
 
-@given(st.integers(1, 400), st.integers(1, 5), st.integers(0, 9), st.integers(1, 3000))
-def test_the_size_of_a_page_changes_nothing(length, query_length, window, page_vectors):
+@given(
+    st.sampled_from([pagewise, cpu]),
+    st.integers(0, 400),
+    st.integers(1, 5),
+    st.integers(1, 9),
+    st.integers(1, 3000),
+)
+def test_the_size_of_a_page_changes_nothing(reader, length, query_length, window, page_vectors):
+    attend = partial(pagewise.attention, read=(reader.dot, reader.mix))
     torch.manual_seed(length)
     states = make_states(length, 16, batch=1, window=window)
     queries = make_queries(states, query_length)
-    whole = pagewise.attention(queries, states, page_vectors=10**6)
-    paged = pagewise.attention(queries, states, page_vectors=page_vectors)
+    whole = attend(queries, states, page_vectors=10**6)
+    paged = attend(queries, states, page_vectors=page_vectors)
     assert relative_error(paged, whole) < 1e-4
 
 
 @pytest.mark.parametrize("query_length", [1, 4])
 @pytest.mark.parametrize("window", [0, 5])
-def test_masked_slots_weigh_nothing(query_length, window):
+def test_masked_slots_weigh_nothing(attend, query_length, window):
     torch.manual_seed(0)
     states = make_states(70, window=window)
     slots = 70 + window
@@ -101,11 +115,11 @@ def test_masked_slots_weigh_nothing(query_length, window):
     mask = torch.ones(2, 1, query_length, slots, dtype=torch.bool).tril(slots - query_length)
     mask[0, :, :, :30] = False
     exact = reference.attention(queries, states, mask)
-    assert relative_error(pagewise.attention(queries, states, mask), exact) < 1e-5
+    assert relative_error(attend(queries, states, mask), exact) < 1e-5
     # A mask of floats is added, as a custom one may be; unpadded rows need none.
     added = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
-    assert relative_error(pagewise.attention(queries, states, added), exact) < 1e-5
-    causal = pagewise.attention(queries, states)
+    assert relative_error(attend(queries, states, added), exact) < 1e-5
+    causal = attend(queries, states)
     assert relative_error(causal[1], exact[1]) < 1e-5
     assert relative_error(causal[0], exact[0]) > 1e-2
 

@@ -34,8 +34,8 @@ def attention_forward(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
-    expand = cpu.expand if query.device.type == "cpu" else pagewise.dequantized
-    output = pagewise.attention(query, key, attention_mask, scaling, expand=expand)
+    reader = cpu if query.device.type == "cpu" else pagewise
+    output = pagewise.attention(query, key, attention_mask, scaling, read=(reader.dot, reader.mix))
     return output.to(query.dtype).transpose(1, 2).contiguous(), None
 
 
