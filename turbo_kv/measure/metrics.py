@@ -57,7 +57,7 @@ class ExactAttention:
         self._scaling = scaling
         self._height = max(1, block // (batch * queries.shape[1] * length))
         keys, values = self._keys.float(), self._values.float()
-        rows = [self._exact_rows(block, keys, values) for block in self._blocks()]
+        rows = [self._exact_rows(block, keys, values) for block in self._blocks(rooms=1)]
         self._known = [torch.cat(parts, dim=2) for parts in zip(*rows)]  # (H, G, Q, ·)
 
     def compare(self, keys: Tensor, values: Tensor) -> AttentionFidelity:
@@ -65,20 +65,28 @@ class ExactAttention:
         exact = self._keys.float()
         # The error of a logit is its query times the error of its key: no big numbers cancel.
         key_errors, values = keys.flatten(0, 1) - exact, values.flatten(0, 1)
-        figures = [self._compare_rows(block, exact, key_errors, values) for block in self._blocks()]
+        figures = [
+            self._compare_rows(block, exact, key_errors, values) for block in self._blocks(rooms=3)
+        ]
         figures = torch.cat(figures, dim=-1)  # (4, H, G, Q)
         return AttentionFidelity(*figures.reshape(4, *self._shape).mean(dim=(1, 3)))
 
-    def _blocks(self) -> Iterator["_Block"]:
-        rows, length = self._queries.shape[2], self._keys.shape[1]
+    def _blocks(self, rooms: int) -> Iterator["_Block"]:
+        heads, groups, rows, _ = self._queries.shape
+        length = self._keys.shape[1]
+        # Used by one block after the other: fresh memory costs more than what is done in it.
+        memory = self._queries.new_empty(
+            rooms, heads * groups * min(self._height, rows) * length, dtype=torch.float32
+        )
         for start in range(0, rows, self._height):
             stop = min(start + self._height, rows)
             queries = self._queries[:, :, start:stop].float() * self._scaling
-            yield _Block(queries, slice(start, stop), seen=length - rows + stop)
+            future = torch.ones(stop - start, stop - start, dtype=torch.bool, device=memory.device)
+            yield _Block(queries, slice(start, stop), length - rows + stop, memory, future.triu_(1))
 
     def _exact_rows(self, block: "_Block", keys: Tensor, values: Tensor) -> tuple[Tensor, ...]:
         """What the comparison needs of the exact side and need not be computed each time."""
-        logits = block.scores(keys)
+        logits = block.scores(keys, room=0)
         mean = block.remove_mean(logits)
         spread = _norm(logits)
         block.hide(logits, torch.finfo(logits.dtype).min)
@@ -94,11 +102,11 @@ class ExactAttention:
         """KL, logit correlation, top-1 and relative output error of each row: (4, H, G, R)."""
         mean, spread, log_total, winner, output = map(block.rows_of, self._known)
         # Softmax does not see a row's mean; the correlation must not either.
-        logits, errors = block.scores(keys).sub_(mean), block.scores(key_errors)
+        logits = block.scores(keys, room=0).sub_(mean)
         block.hide(logits, 0.0)
+        errors = block.scores(key_errors, room=1)
         block.remove_mean(errors)
-        weights = (logits - log_total).exp_()
-        block.hide(weights, 0.0)
+        weights = torch.sub(logits, log_total, out=block.room(2)).exp_()
         mean_error = weights.mul_(errors).sum(dim=-1, keepdim=True)
         error_spread = _norm(errors)
         packed = logits.add_(errors)
@@ -120,15 +128,27 @@ class ExactAttention:
 
 @dataclass(frozen=True)
 class _Block:
-    """Some query rows: scaled queries (H, G, R, D), which rows, and the keys the last one sees."""
+    """Some query rows: scaled queries (H, G, R, D), which rows, and the keys the last one sees.
+
+    memory: a row for each room, where scores are computed.
+    future: (R, R), True where the last R of N columns lie in a row's future.
+    """
 
     queries: Tensor
     rows: slice
     seen: int
+    memory: Tensor
+    future: Tensor
 
-    def scores(self, keys: Tensor) -> Tensor:
-        """Every row times every key (H, T, D) some row sees: (H, G * R, N)."""
-        return self.queries.flatten(1, 2) @ keys[:, : self.seen].mT
+    def room(self, index: int) -> Tensor:
+        """Uninitialized scores (H, G * R, N), the same memory at every call."""
+        heads, groups, height, _ = self.queries.shape
+        size = heads * groups * height * self.seen
+        return self.memory[index, :size].view(heads, groups * height, self.seen)
+
+    def scores(self, keys: Tensor, room: int) -> Tensor:
+        """Every row times every key (H, T, D) some row sees: (H, G * R, N), in a room."""
+        return torch.bmm(self.queries.flatten(1, 2), keys[:, : self.seen].mT, out=self.room(room))
 
     def mix(self, weights: Tensor, values: Tensor) -> Tensor:
         """Sums of values (H, T, D) with the rows' weights (H, G * R, N): (H, G * R, D)."""
@@ -138,9 +158,7 @@ class _Block:
         """Overwrite the columns that lie in each row's future."""
         height = self.queries.shape[2]
         last = scores.unflatten(1, self.queries.shape[1:3])[..., -height:]  # (H, G, R, R)
-        last.masked_fill_(
-            torch.ones(height, height, dtype=torch.bool, device=scores.device).triu(1), fill
-        )
+        last.masked_fill_(self.future, fill)
 
     def remove_mean(self, scores: Tensor) -> Tensor:
         """Make every row sum to zero over what it sees, 0 elsewhere; return the means."""

@@ -20,7 +20,7 @@ from turbo_kv.ui.session import Session, first
 
 Updates = dict[str, Any]
 
-PAUSE = 0.15
+PAUSE = 0.25
 """Seconds between two pictures of a growing result; a picture costs the measuring its time."""
 
 FAILURES = (ValueError, OSError, RuntimeError, MemoryError)
