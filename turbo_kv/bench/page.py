@@ -5,7 +5,6 @@ reads a text that the server has not captured; a switch asks for a setting not m
 """
 
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 from playwright.sync_api import Page
