@@ -73,7 +73,7 @@ _QjlOn = Annotated[choices.QjlOn, _quantization("--qjl-on", "what is sketched")]
 _Centering = Annotated[
     choices.Centering, _quantization("--centering", "the constant part to subtract")
 ]
-_Codebook = Annotated[choices.Codebook, _quantization("--codebook", "the scalar quantizer")]
+_Codebook = Annotated[choices.Codebook, _quantization("--codebook", "how coordinates become codes")]
 _Seed = Annotated[int, _quantization("--seed", "of the rotation and the sketch")]
 
 

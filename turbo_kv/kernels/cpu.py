@@ -19,6 +19,7 @@ from torch import Tensor
 from turbo_kv.kernels import pagewise
 from turbo_kv.quant.packing import PackedVectors
 from turbo_kv.quant.quantizer import TurboQuantizer
+from turbo_kv.quant.scalar import ScalarCodebook
 
 ELEMENTS = {2: torch.complex64, 4: torch.complex128}  # a row of so many fp32 levels, as one number
 SHIFTS = torch.arange(0, 48, 12).unsqueeze(1)
@@ -26,27 +27,28 @@ SHIFTS = torch.arange(0, 48, 12).unsqueeze(1)
 
 def dot(queries: Tensor, quantizer: TurboQuantizer, packed: PackedVectors) -> Tensor:
     """As `pagewise.dot`."""
-    if not _is_planar(packed):
+    if not _is_planar(quantizer, packed):
         return pagewise.dot(queries, quantizer, packed)
     planes = _planes(quantizer, packed)  # (W, B, H, T, D / W)
-    width = quantizer.centroids.shape[1]
+    width = quantizer.codebook.windows.shape[1]
     queries = queries.unflatten(-1, (-1, len(planes), width)).movedim(-2, 0).flatten(-2)
     return (queries @ planes.mT).sum(0).mul_(packed.scales.float().unsqueeze(2))
 
 
 def mix(weights: Tensor, quantizer: TurboQuantizer, packed: PackedVectors) -> Tensor:
     """As `pagewise.mix`."""
-    if not _is_planar(packed):
+    if not _is_planar(quantizer, packed):
         return pagewise.mix(weights, quantizer, packed)
     planes = _planes(quantizer, packed)
-    width = quantizer.centroids.shape[1]
+    width = quantizer.codebook.windows.shape[1]
     mixed = (weights * packed.scales.float().unsqueeze(2)) @ planes  # (W, B, H, R, D / W)
     return mixed.unflatten(-1, (-1, width)).movedim(0, -2).flatten(-3)
 
 
-def _is_planar(packed: PackedVectors) -> bool:
-    """Whether codes fill whole words, and are all there is."""
-    return packed.signs is None and packed.bits in (2, 3, 4) and packed.head_dim % 16 == 0
+def _is_planar(quantizer: TurboQuantizer, packed: PackedVectors) -> bool:
+    """Whether codes fill whole words, are all there is, and each means a level by itself."""
+    scalar = isinstance(quantizer.codebook, ScalarCodebook) and packed.signs is None
+    return scalar and packed.bits in (2, 3, 4) and packed.head_dim % 16 == 0
 
 
 def _planes(quantizer: TurboQuantizer, packed: PackedVectors) -> Tensor:
@@ -56,7 +58,7 @@ def _planes(quantizer: TurboQuantizer, packed: PackedVectors) -> Tensor:
         windows = (words.view(1, -1) >> SHIFTS).bitwise_and_(0xFFF)
     else:
         windows = packed.codes.reshape(1, -1).long()
-    table = quantizer.centroids  # (windows, levels)
+    table = quantizer.codebook.windows  # (windows, levels)
     table = table.view(ELEMENTS[table.shape[1]]).view(1, -1).expand(len(windows), -1)
     levels = torch.gather(table, 1, windows).view(torch.float32)
     return levels.view(len(windows), *packed.scales.shape, -1)

@@ -24,7 +24,7 @@ class QuantConfig:
     qjl_budget: "on-top" adds the sketch's bit to `bits`; "inside" takes it from them.
     qjl_on: sketch keys and values, or keys alone.
     centering: what is subtracted before rotation: nothing, the projection bias, or a frozen mean.
-    codebook: the scalar quantizer.
+    codebook: how the rotated coordinates become codes (codebooks.py).
     seed: of the rotation's signs and of the sketch.
 
     Raises ValueError for any other value.

@@ -1,6 +1,6 @@
-"""TurboQuant: rotate, code every coordinate against one codebook, keep one scale per vector.
+"""TurboQuant: rotate, code the direction against a codebook, keep one scale per vector.
 
-    y = H D x    c_i = centroid nearest to y_i/‖y‖    s = ‖y‖/‖c‖ in fp16    x̂ = s·D H c
+    y = H D x    c = the codebook's levels for y/‖y‖    s = ‖y‖/‖c‖ in fp16    x̂ = s·D H c
 
 (arXiv 2504.19874, algorithm 1; with the sketch, algorithm 2.) The scale matches norms, ‖x̂‖ = ‖x‖.
 A rotated unit vector looks alike whatever x was, so nothing is fitted to the data. Every vector is
@@ -10,10 +10,10 @@ coded alone: its bytes do not depend on its neighbours. Knows nothing of positio
 import torch
 from torch import Tensor
 
+from turbo_kv.quant import codebooks
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.hadamard import HadamardRotation, NoRotation
-from turbo_kv.quant.lloyd_max import codebook
-from turbo_kv.quant.packing import PackedVectors, look_up, pack, window_table
+from turbo_kv.quant.packing import PackedVectors
 from turbo_kv.quant.qjl import Sketch
 
 SMALLEST_HEAD = 16
@@ -40,13 +40,10 @@ class TurboQuantizer:
                 "such as 64, 80, 96, 128 or 256"
             )
         self.head_dim = head_dim
-        self.bits = config.codebook_bits
         self.rotation = (
             HadamardRotation(head_dim, config.seed, device) if config.rotation else NoRotation()
         )
-        book = codebook(self.bits, head_dim)
-        self.boundaries = book.boundaries.to(device).unbind()
-        self.centroids = window_table(book.centroids.to(device), self.bits)
+        self.codebook = codebooks.make(config, head_dim, device)
         self.sketch = Sketch(head_dim, config.seed + SKETCH_SEEDS, device) if config.qjl else None
 
     def quantize(self, x: Tensor) -> PackedVectors:
@@ -62,7 +59,9 @@ class TurboQuantizer:
         if not scales.isfinite().all():
             raise ValueError(_why_not(x))
         signs, residual_norms = sketch or (None, None)
-        return PackedVectors(codes, scales, signs, residual_norms, self.bits, self.head_dim)
+        return PackedVectors(
+            codes, scales, signs, residual_norms, self.codebook.bits, self.head_dim
+        )
 
     def dequantize(self, packed: PackedVectors) -> Tensor:
         """Restore vectors (B, H, T, D), fp32."""
@@ -73,7 +72,7 @@ class TurboQuantizer:
 
         ⟨q, k⟩ = ⟨rotate(q), rotated k⟩: attention rotates one query and un-rotates no key.
         """
-        restored = self._look_up(packed.codes).mul_(packed.scales.float().unsqueeze(-1))
+        restored = self.codebook.decode(packed.codes).mul_(packed.scales.float().unsqueeze(-1))
         if self.sketch is not None:
             restored += self.sketch.restore(packed.signs, packed.residual_norms)
         return restored
@@ -91,26 +90,13 @@ class TurboQuantizer:
         rotated = self.rotation.rotate(x)
         norms = rotated.norm(dim=-1)
         unit = rotated / norms.clamp_min(torch.finfo(torch.float32).tiny).unsqueeze(-1)
-        codes = pack(self._cells(unit), self.bits)
-        chosen = self._look_up(codes)
+        codes = self.codebook.encode(unit)
+        chosen = self.codebook.decode(codes)
         scales = (norms / chosen.norm(dim=-1)).half()
         if self.sketch is None:
             return codes, scales
         residual = rotated - chosen * scales.float().unsqueeze(-1)
         return codes, scales, *self.sketch.sketch(residual)
-
-    def _cells(self, unit: Tensor) -> Tensor:
-        """How many boundaries lie below each coordinate, fp32: compared and counted in one dtype.
-
-        Comparing into bool and counting in integers is slower than the bytes it saves.
-        """
-        cells, above = torch.zeros_like(unit), torch.empty_like(unit)
-        for boundary in self.boundaries:
-            cells += torch.gt(unit, boundary, out=above)
-        return cells
-
-    def _look_up(self, codes: Tensor) -> Tensor:
-        return look_up(codes, self.bits, self.centroids, self.head_dim)
 
 
 def _why_not(x: Tensor) -> str:

@@ -1,0 +1,42 @@
+"""Which codebook a name stands for: the one table. Knows nothing of how any of them codes.
+
+A codebook has two verbs. `encode` turns unit vectors, rotated, into packed codes; `decode` turns
+packed codes into levels, whose length the vector's scale then mends.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from turbo_kv.quant import lloyd_max
+from turbo_kv.quant.config import QuantConfig
+from turbo_kv.quant.scalar import ScalarCodebook
+
+
+class Codebook(Protocol):
+    """Codes of `bits` for every coordinate of unit vectors; each vector is coded alone."""
+
+    bits: int
+
+    def encode(self, unit: Tensor) -> Tensor:
+        """Packed codes of unit vectors (N, D), fp32: (N, ⌈D·bits/8⌉), uint8."""
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Levels of packed codes (..., ⌈D·bits/8⌉): a new tensor (..., D), fp32."""
+
+
+def make(config: QuantConfig, head_dim: int, device: torch.device | str = "cpu") -> Codebook:
+    """The codebook that `config` names, for vectors of `head_dim` coordinates on `device`."""
+    return CODEBOOKS[config.codebook](config.codebook_bits, head_dim, device)
+
+
+def _lloyd_max(bits: int, head_dim: int, device: torch.device | str) -> Codebook:
+    levels = lloyd_max.codebook(bits, head_dim)
+    return ScalarCodebook(levels.centroids, levels.boundaries, head_dim, device)
+
+
+CODEBOOKS: dict[str, Callable[[int, int, torch.device | str], Codebook]] = {
+    "lloyd-max": _lloyd_max,
+}
