@@ -66,8 +66,9 @@ def test_token_by_token_is_chunk_by_chunk(random_qwen2, text, chunk, attention):
     with attending(random_qwen2, attention):
         parts = predictions(random_qwen2, text, chunk)
     assert float(parts.kl.mean()) == pytest.approx(float(whole.kl.mean()), rel=0.02)
-    close = torch.isclose(parts.quantized_nll, whole.quantized_nll, atol=1e-3)
-    assert close.float().mean() > 0.9
+    drift = (parts.quantized_nll - whole.quantized_nll).abs().mean()
+    damage = (whole.quantized_nll - whole.reference_nll).abs().mean()
+    assert drift < 0.05 * damage
 
 
 def test_fewer_bits_lose_more(measured):
