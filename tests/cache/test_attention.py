@@ -59,7 +59,7 @@ def test_prefill_gets_tensors_and_decode_the_packed_states(model, attended):
         (DECODE_TOKENS + 1, torch.Tensor),
     ]:
         attended.clear()
-        model(tokens(length), past_key_values=cache)
+        model(tokens(length), cache=cache)
         assert [type(key) for key in attended] == [kind] * 3
 
 
@@ -78,21 +78,21 @@ class LargestFloat(TorchDispatchMode):
 @torch.no_grad()
 def test_a_decode_step_restores_no_whole_layer(model):
     cache = TurboKVCache(model.config)
-    model(tokens(4000, batch=3), past_key_values=cache)
+    model(tokens(4000, batch=3), cache=cache)
     keys_of_a_layer = 3 * 2 * 4000 * 32 * 4
     with LargestFloat() as largest:
-        model(tokens(1, batch=3), past_key_values=cache)
+        model(tokens(1, batch=3), cache=cache)
     assert 0 < largest.nbytes < 0.6 * keys_of_a_layer
     model.set_attn_implementation("sdpa")
     with LargestFloat() as largest:
-        model(tokens(1, batch=3), past_key_values=cache)
+        model(tokens(1, batch=3), cache=cache)
     assert largest.nbytes >= keys_of_a_layer
 
 
 @torch.no_grad()
 def test_packed_states_have_no_shape_to_mistake_for_a_tensor(model):
     cache = TurboKVCache(model.config)
-    model(tokens(40), past_key_values=cache)
+    model(tokens(40), cache=cache)
     states, same = cache.layers[0].update(*torch.randn(2, 1, 2, 1, 32))
     assert states is same
     query = torch.randn(1, 4, 1, 32)
@@ -123,8 +123,8 @@ def test_packed_and_restored_attention_agree(random_qwen2, steps, padding, exact
     for name in (attention.NAME, "sdpa"):
         model.set_attn_implementation(name)
         cache = TurboKVCache(model.config, exact_window=exact_window)
-        model(tokens(90, 2), attention_mask=mask[:, :90], past_key_values=cache)
-        logits[name] = model(tokens(steps, 2), attention_mask=mask, past_key_values=cache).logits
+        model(tokens(90, 2), attention_mask=mask[:, :90], cache=cache)
+        logits[name] = model(tokens(steps, 2), attention_mask=mask, cache=cache).logits
     packed, restored = logits.values()
     assert not torch.equal(packed, restored)
     assert (packed - restored).norm() < tolerance * restored.norm()
@@ -138,8 +138,8 @@ def test_other_caches_run_under_the_name_as_under_sdpa(model):
     for name in ("turbo_kv", "sdpa"):
         model.set_attn_implementation(name)
         cache = DynamicCache(config=model.config)
-        model(ids, attention_mask=mask[:, :50], past_key_values=cache)
-        logits.append(model(tokens(1, 2), attention_mask=mask, past_key_values=cache).logits)
+        model(ids, attention_mask=mask[:, :50], cache=cache)
+        logits.append(model(tokens(1, 2), attention_mask=mask, cache=cache).logits)
     assert torch.equal(*logits)
 
 
@@ -152,6 +152,6 @@ def test_padding_is_never_attended(model):
     for pad in (3, 200):
         ids[0, :25] = pad
         cache = TurboKVCache(model.config, quantize="neither")
-        model(ids, attention_mask=mask[:, :60], past_key_values=cache)
-        logits.append(model(tokens(1, 2), attention_mask=mask, past_key_values=cache).logits)
+        model(ids, attention_mask=mask[:, :60], cache=cache)
+        logits.append(model(tokens(1, 2), attention_mask=mask, cache=cache).logits)
     assert torch.allclose(*logits, atol=1e-4)

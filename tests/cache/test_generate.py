@@ -67,7 +67,7 @@ def test_each_greedy_stream_is_what_generate_gives_alone(random_qwen2, tokens, c
     assert exact == generated(random_qwen2, prompt(tokens))
     with attending(random_qwen2, PACKED_ATTENTION):
         cache = TurboKVCache.for_model(random_qwen2, config)
-        assert packed == generated(random_qwen2, prompt(tokens), past_key_values=cache)
+        assert packed == generated(random_qwen2, prompt(tokens), cache=cache)
 
 
 def test_coarse_codes_part_the_streams_and_every_step_says_so(random_qwen2):
@@ -86,8 +86,8 @@ def test_kl_compares_two_forwards_on_the_same_tokens(random_qwen2):
     with torch.no_grad():
         exact = random_qwen2(ids).logits[0, -1].log_softmax(-1)
         cache = TurboKVCache.for_model(random_qwen2, COARSE)
-        random_qwen2(ids[:, :-1], past_key_values=cache)
-        packed = random_qwen2(ids[:, -1:], past_key_values=cache).logits[0, -1].log_softmax(-1)
+        random_qwen2(ids[:, :-1], cache=cache)
+        packed = random_qwen2(ids[:, -1:], cache=cache).logits[0, -1].log_softmax(-1)
     expected = torch.nn.functional.kl_div(packed, exact, log_target=True, reduction="sum")
     assert steps[1].kl == pytest.approx(float(expected), rel=1e-3)
 
@@ -100,7 +100,7 @@ def test_cache_bytes_are_those_of_storage(random_qwen2):
     ]
     cache = TurboKVCache.for_model(random_qwen2, COARSE)
     with torch.no_grad():
-        random_qwen2(prompt(70), past_key_values=cache)
+        random_qwen2(prompt(70), cache=cache)
     assert {step.packed.cache_bytes for step in steps} == {cache.nbytes}
 
 
@@ -181,7 +181,7 @@ def test_closing_midway_restores_the_attention_and_frees_both_caches(random_qwen
 def test_an_error_in_the_forward_restores_the_attention(random_qwen2, monkeypatch):
     steps = generate_side_by_side(random_qwen2, TOKENIZER, prompt(40), COARSE, 24)
     next(steps)
-    monkeypatch.setattr(TurboKVCache, "update", lambda *args: 1 / 0)
+    monkeypatch.setattr(TurboKVCache, "update", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         next(steps)
     assert random_qwen2.config._attn_implementation == "sdpa"

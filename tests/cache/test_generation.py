@@ -55,7 +55,7 @@ def generate(model, ids, cache=None, tokens=24, **options):
     options = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0, **options}
     if "attention_mask" not in options:
         options["attention_mask"] = torch.ones_like(ids)
-    return model.generate(ids, past_key_values=cache, max_new_tokens=tokens, **options)
+    return model.generate(ids, cache=cache, max_new_tokens=tokens, **options)
 
 
 def unquantized(model, **options):
@@ -168,7 +168,7 @@ def test_other_models_with_rope_and_grouped_queries_work(name, attention):
 @torch.no_grad()
 def relative_error(model, ids, cache):
     exact = model(ids).logits
-    return ((model(ids, past_key_values=cache).logits - exact).norm() / exact.norm()).item()
+    return ((model(ids, cache=cache).logits - exact).norm() / exact.norm()).item()
 
 
 @torch.no_grad()
@@ -193,10 +193,10 @@ def test_fewer_bits_err_more_and_every_choice_counts(random_qwen2):
 def test_reading_back_does_not_depend_on_how_the_text_arrives(packed_model):
     ids = prompt(400)
     whole = TurboKVCache(packed_model.config, read_back=True)
-    logits = packed_model(ids, past_key_values=whole).logits[:, 300:]
+    logits = packed_model(ids, cache=whole).logits[:, 300:]
     chunked = TurboKVCache(packed_model.config, read_back=True)
     parts = [
-        packed_model(part, past_key_values=chunked).logits
+        packed_model(part, cache=chunked).logits
         for part in ids.split([300, 50, *[1] * 40, 10], dim=1)
     ]
     parts = torch.cat(parts[1:], dim=1)
@@ -208,7 +208,7 @@ def test_growing_equals_quantizing_from_scratch_at_every_step(packed_model):
     """Across page borders: the same codes as one update of all states so far, the same logits."""
     ids = prompt(260)
     growing = RecordingCache(packed_model.config)
-    token = packed_model(ids, past_key_values=growing).logits[:, -1:].argmax(-1)
+    token = packed_model(ids, cache=growing).logits[:, -1:].argmax(-1)
     for _ in range(2 * PAGE + 10):
         scratch = growing.from_scratch()
         for layer, fresh in zip(growing.layers, scratch.layers):
@@ -216,8 +216,8 @@ def test_growing_equals_quantizing_from_scratch_at_every_step(packed_model):
                 mine = tensors(getattr(layer.states(), side))
                 again = tensors(getattr(fresh.states(), side))
                 assert all(torch.equal(mine[name], again[name]) for name in mine)
-        expected = packed_model(token, past_key_values=scratch).logits
-        logits = packed_model(token, past_key_values=growing).logits
+        expected = packed_model(token, cache=scratch).logits
+        logits = packed_model(token, cache=growing).logits
         assert torch.allclose(logits, expected, atol=1e-4, rtol=1e-4)
         token = logits.argmax(-1)
 
@@ -263,11 +263,10 @@ def test_padding_costs_quality_at_most(packed_model):
     exact = DynamicCache(config=packed_model.config)
     cache = TurboKVCache(packed_model.config)
     for each in (exact, cache):
-        packed_model(ids, attention_mask=mask[:, :120], past_key_values=each)
+        packed_model(ids, attention_mask=mask[:, :120], cache=each)
     token = prompt(1, batch=2)
     logits = [
-        packed_model(token, attention_mask=mask, past_key_values=each).logits[:, 0]
-        for each in (exact, cache)
+        packed_model(token, attention_mask=mask, cache=each).logits[:, 0] for each in (exact, cache)
     ]
     errors = (logits[1] - logits[0]).norm(dim=-1) / logits[0].norm(dim=-1)
     padded, unpadded = errors

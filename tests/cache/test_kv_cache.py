@@ -20,7 +20,7 @@ NAMES = ["codes", "scales", "signs", "residual_norms", "means", "open_page", "ex
 def filled(model, tokens=300, batch=1, **options) -> TurboKVCache:
     cache = TurboKVCache.for_model(model, **options)
     torch.manual_seed(0)
-    model(torch.randint(model.config.vocab_size, (batch, tokens)), past_key_values=cache)
+    model(torch.randint(model.config.vocab_size, (batch, tokens)), cache=cache)
     return cache
 
 
@@ -112,8 +112,8 @@ def test_a_copy_goes_its_own_way_with_the_same_model(random_qwen2):
     before = cache.layers[0].restore()
     token = torch.tensor([[7]])
     for each in (twin, cache):
-        random_qwen2(token, past_key_values=each)
-    random_qwen2(token, past_key_values=twin)
+        random_qwen2(token, cache=each)
+    random_qwen2(token, cache=twin)
     assert (cache.get_seq_length(), twin.get_seq_length()) == (51, 52)
     assert torch.equal(cache.layers[0].restore()[0][:, :, :50], before[0])
     assert torch.equal(twin.layers[0].restore()[0][:, :, :51], cache.layers[0].restore()[0])
@@ -248,9 +248,9 @@ def test_a_forward_that_broke_off_is_noticed(random_qwen2):
     keys, values = torch.randn(2, 1, 2, 1, 32)
     cache.update(keys, values, 0)  # and no other layer
     with pytest.raises(ValueError, match="different numbers of tokens"):
-        random_qwen2(torch.tensor([[1]]), past_key_values=cache)
+        random_qwen2(torch.tensor([[1]]), cache=cache)
     cache.reset()
-    random_qwen2(torch.tensor([[1]]), past_key_values=cache)
+    random_qwen2(torch.tensor([[1]]), cache=cache)
 
 
 @torch.no_grad()

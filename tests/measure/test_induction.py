@@ -23,16 +23,16 @@ class Copier(torch.nn.Module):
     `Forgetful` one loses all before the current forward.
     """
 
-    def forward(self, tokens, past_key_values=None, use_cache=True, logits_to_keep=0):
-        past = [] if isinstance(past_key_values, Forgetful) else past_key_values or []
+    def forward(self, tokens, cache=None, use_cache=True, logits_to_keep=0):
+        past = [] if isinstance(cache, Forgetful) else cache or []
         read = torch.cat((*past, tokens), dim=1)
         logits = torch.zeros(*tokens.shape, VOCABULARY)
         for row in range(len(tokens)):
             for place in range(tokens.shape[1]):
                 known = read[row, : read.shape[1] - tokens.shape[1] + place + 1].tolist()
                 logits[row, place, follower(known)] = 1
-        cache = past_key_values if isinstance(past_key_values, Forgetful) else [*past, tokens]
-        return SimpleNamespace(logits=logits[:, -logits_to_keep:], past_key_values=cache)
+        seen = cache if isinstance(cache, Forgetful) else [*past, tokens]
+        return SimpleNamespace(logits=logits[:, -logits_to_keep:], cache=seen)
 
 
 class Forgetful:

@@ -127,7 +127,7 @@ def _row(model: str, context: int, index: int) -> Row:
 
 def _step(model: PreTrainedModel, token: torch.Tensor, cache: Cache) -> float:
     start = perf_counter()
-    logits = model(token, past_key_values=cache, use_cache=True).logits
+    logits = model(token, cache=cache, use_cache=True).logits
     logits[0, -1].argmax().item()  # what decoding waits for
     return perf_counter() - start
 

@@ -99,7 +99,7 @@ def capture(
                 tokens[:, start:stop],
                 attention_mask=None if attention_mask is None else attention_mask[:, :stop],
                 position_ids=positions[:, start:stop],
-                past_key_values=cache,
+                cache=cache,
                 use_cache=True,
                 logits_to_keep=1,
                 recorder=recorder,

@@ -160,9 +160,7 @@ class _Stream:
     @torch.no_grad()
     def _forward(self, tokens: torch.Tensor) -> None:
         with attending(self.model, self.attention):
-            output = self.model(
-                tokens, past_key_values=self.cache, use_cache=True, logits_to_keep=1
-            )
+            output = self.model(tokens, cache=self.cache, use_cache=True, logits_to_keep=1)
         self.logits = output.logits[0, -1]
         if self.logits.device.type != "cpu":
             torch.accelerator.synchronize(self.logits.device)

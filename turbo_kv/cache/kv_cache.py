@@ -1,6 +1,6 @@
 """A KV cache for transformers that keeps 2 to 4 bits per value.
 
-    model.generate(**inputs, past_key_values=TurboKVCache(model.config))
+    model.generate(**inputs, cache=TurboKVCache(model.config))
 
 works under every attention implementation, restoring one layer at a time. After
 `model.set_attn_implementation("turbo_kv")`, a name that importing this module registers, decoding

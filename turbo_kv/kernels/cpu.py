@@ -47,8 +47,8 @@ def mix(weights: Tensor, quantizer: TurboQuantizer, packed: PackedVectors) -> Te
 
 def _is_planar(quantizer: TurboQuantizer, packed: PackedVectors) -> bool:
     """Whether codes fill whole words, are all there is, and each means a level by itself."""
-    scalar = isinstance(quantizer.codebook, ScalarCodebook) and packed.signs is None
-    return scalar and packed.bits in (2, 3, 4) and packed.head_dim % 16 == 0
+    whole = packed.bits in (2, 3, 4) and packed.head_dim % 16 == 0 and packed.signs is None
+    return whole and isinstance(quantizer.codebook, ScalarCodebook)
 
 
 def _planes(quantizer: TurboQuantizer, packed: PackedVectors) -> Tensor:

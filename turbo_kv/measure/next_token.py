@@ -6,7 +6,7 @@ per position before the next is computed: never more than two chunks of logits e
 
 The first chunk holds at least FIRST tokens whatever `chunk` is, as a prompt would: a frozen mean is
 taken over the first update, and so does not depend on the chunk. A cache is whatever the model
-takes as `past_key_values`; None is the model's own, exact one. Knows nothing of what a cache
+takes as `cache`; None is the model's own, exact one. Knows nothing of what a cache
 stores; one that hands back the current chunk exactly would hide most of its error here.
 """
 
@@ -68,13 +68,11 @@ def feed(
     while start < tokens.shape[1]:
         stop = start + chunk if start else max(chunk, FIRST)
         began = perf_counter()
-        output = model(
-            tokens[:, start:stop], past_key_values=cache, use_cache=True, logits_to_keep=keep
-        )
+        output = model(tokens[:, start:stop], cache=cache, use_cache=True, logits_to_keep=keep)
         if output.logits.device.type != "cpu":
             torch.accelerator.synchronize(output.logits.device)
         yield output.logits, perf_counter() - began
-        start, cache = stop, output.past_key_values
+        start, cache = stop, output.cache
 
 
 def compare(
