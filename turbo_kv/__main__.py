@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from turbo_kv.bench_commands import bench
 from turbo_kv.quant import config as choices
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.terminal import (
@@ -46,6 +47,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(bench, name="bench")
 
 _Model = Annotated[str, typer.Option("--model", help="tiny, a Qwen2.5 name, or a local folder")]
 _Context = Annotated[int, typer.Option("--context", help="tokens to read, at most")]
@@ -236,22 +239,6 @@ def train_tiny(
     with status() as progress:
         report = train_tiny(corpus, out or tiny.FOLDER, device=device, progress=progress)
     write(asdict(report), destination)
-
-
-@app.command()
-def bench(
-    name: Annotated[
-        str,
-        typer.Argument(help="live, scale, decode, line, page, precompute, screenshots or readme"),
-    ],
-) -> None:
-    """Measure again what the README and the page show, into assets/ of a checkout."""
-    from turbo_kv.bench.keep import keep
-
-    with status() as progress:
-        written = keep(name, progress)
-    for path in written:
-        console.print(f"Wrote {path}", highlight=False, soft_wrap=True)
 
 
 def _config(ctx: typer.Context) -> QuantConfig:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -58,6 +60,16 @@ def status() -> Iterator["Progress"]:
     """A status line on a terminal, nothing elsewhere."""
     with console.status("Starting") as line:
         yield lambda fraction, text: line.update(f"{fraction:4.0%}  {text}")
+
+
+@contextmanager
+def bars() -> Iterator["Progress"]:
+    """A bar, for work of minutes, with the time so far; nothing but on a terminal."""
+    columns = (BarColumn(), TextColumn("{task.percentage:3.0f}%"), TimeElapsedColumn())
+    said = TextColumn("{task.description}")
+    with Bar(*columns, said, console=console, disable=not console.is_terminal) as shown:
+        task = shown.add_task("Starting", total=1)
+        yield lambda fraction, text: shown.update(task, completed=fraction, description=text)
 
 
 def show_report(report: "Report") -> None:

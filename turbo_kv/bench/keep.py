@@ -23,9 +23,15 @@ def keep(name: str, progress: Progress) -> list[Path]:
     """
     if name not in BENCHMARKS:
         raise ValueError(f"there is no benchmark {name!r}; choose one of {', '.join(BENCHMARKS)}")
+    results_folder()
+    return BENCHMARKS[name](progress)
+
+
+def results_folder() -> Path:
+    """Where results are kept. Raises ValueError outside a checkout, which has no `assets`."""
     if not ASSETS.is_dir():
         raise ValueError(f"{ASSETS} does not exist; results are kept in a checkout of the project")
-    return BENCHMARKS[name](progress)
+    return RESULTS
 
 
 def _result(module: str, function: str = "run") -> Callable[[Progress], list[Path]]:

@@ -4,8 +4,6 @@ Each context runs in a fresh process, so that its peak is its own. Knows nothing
 """
 
 import multiprocessing
-import resource
-import sys
 from dataclasses import asdict, dataclass, replace
 from statistics import median
 from time import perf_counter
@@ -13,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from turbo_kv.bench.process import peak_bytes
 from turbo_kv.bench.stamp import stamp
 from turbo_kv.measure.analyze import measure, prepare
 from turbo_kv.measure.report import Request
@@ -72,7 +71,7 @@ def _line(request: Request) -> Line:
         run_seconds=median(runs),
         switch_seconds=median(switches),
         captured_bytes=captured,
-        extra_bytes=_peak_bytes() - loaded - captured,
+        extra_bytes=peak_bytes() - loaded - captured,
     )
 
 
@@ -81,8 +80,3 @@ def _whole(request: Request) -> Any:
     for _ in measure(prepared, request.config):
         pass
     return prepared
-
-
-def _peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from turbo_kv.bench.live import TEXTS
+from turbo_kv.bench.markdown import markdown
 from turbo_kv.bench.stamp import ROOT
 from turbo_kv.measure.report import Report
 from turbo_kv.models.text import DEFAULT_SOURCE
@@ -197,12 +198,6 @@ def _excess(row: dict[str, Any]) -> str:
 def read(name: str) -> dict[str, Any]:
     """A result file by its name without ending."""
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def markdown(header: list[str], lines: list[list[str]]) -> str:
-    """A Markdown table: the first column to the left, the others to the right."""
-    rows = [header, ["---", *["--:"] * (len(header) - 1)], *lines]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
 
 
 def caption(result: dict[str, Any], text: str) -> str:

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from turbo_kv import __version__
 
 PACKAGES = ("torch", "transformers", "numpy")
@@ -20,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 
 def stamp() -> dict[str, str | int | None]:
     """Versions, platform, threads, UTC date, and the commit (None outside a git checkout)."""
+    import torch  # here, so that the names of the benchmarks can be told without it
+
     return {
         "turbo_kv": __version__,
         "python": platform.python_version(),

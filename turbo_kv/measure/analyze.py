@@ -17,9 +17,9 @@ from turbo_kv.measure.facts import model_facts, text_facts
 from turbo_kv.measure.metrics import ExactAttention, cosine, relative_mse
 from turbo_kv.measure.report import LayerReport, ModelFacts, Report, Request, TextFacts
 from turbo_kv.measure.roundtrip import roundtrip
-from turbo_kv.models.load import load
+from turbo_kv.models.load import LoadedModel, load
 from turbo_kv.models.progress import Progress, silent
-from turbo_kv.models.text import DEFAULT_SOURCE
+from turbo_kv.models.text import DEFAULT_SOURCE, PreparedText
 from turbo_kv.models.text import prepare as prepare_text
 from turbo_kv.quant.config import QuantConfig
 
@@ -74,11 +74,14 @@ def prepare(request: Request, progress: Progress = silent) -> Prepared:
     limit = loaded.model.config.get_text_config().max_position_embeddings
     cut = prepare_text(loaded.tokenizer, request.text, request.context, limit, request.source)
     clock.lap("text")
-    captured = capture(
-        loaded.model,
-        cut.tokens,
-        progress=lambda fraction, said: progress(0.3 + 0.7 * fraction, said),
-    )
+    prepared = read(loaded, cut, lambda fraction, said: progress(0.3 + 0.7 * fraction, said))
+    return replace(prepared, timing=clock.laps | prepared.timing)
+
+
+def read(loaded: LoadedModel, text: PreparedText, progress: Progress = silent) -> Prepared:
+    """Run a loaded model once over a prepared text and keep what attention saw."""
+    clock = _Clock()
+    captured = capture(loaded.model, text.tokens, progress=progress)
     clock.lap("capture")
     with torch.inference_mode():
         exact = tuple(
@@ -88,7 +91,7 @@ def prepare(request: Request, progress: Progress = silent) -> Prepared:
     clock.lap("exact")
     return Prepared(
         model=model_facts(loaded),
-        text=text_facts(cut),
+        text=text_facts(text),
         capture=captured,
         exact=exact,
         decode=loaded.tokenizer.decode,
