@@ -82,11 +82,29 @@ def as_html(rows: list[Row]) -> str:
 
 def claims_table(made: list[Claim]) -> Table:
     """The seed's claims beside what we find."""
+    lines = [[claim.claim, claim.ours, claim.how, f"`{claim.command}`"] for claim in made]
+    header = ["claimed", "found", "how", "by `python -m turbo_kv`"]
+    return Table("Claims", header, lines, left=4)
+
+
+def summary_table(rows: Iterable[Row]) -> Table:
+    """A line a row: bytes, seconds, and the damage where there are weights to have it."""
     lines = [
-        [claim.claim, claim.ours, claim.how, f"`python -m turbo_kv {claim.command}`"]
-        for claim in made
+        [
+            *_who(row)[:2],
+            row["machine"],
+            _who(row)[2],
+            f"{row['memory']['before_bytes'] / MIB:.1f} → {row['memory']['after_bytes'] / MIB:.2f}",
+            f"{row['seconds']['capture']:.2f}",
+            f"{row['seconds']['quantize']:.3f}",
+            *(_damage(row) if row["quality"] else ["", "", ""]),
+        ]
+        for row in _done(rows)
     ]
-    return Table("Claims", ["claimed", "found", "how", "command"], lines, left=4)
+    header = ["model", "weights", "machine", "tokens", "K and V, MiB", "capture, s", "quantize, s"]
+    return Table(
+        "The family", [*header, "attention KL", "perplexity", "next-token KL"], lines, left=3
+    )
 
 
 def memory_table(rows: Iterable[Row]) -> Table:
@@ -192,6 +210,15 @@ def _done(rows: Iterable[Row]) -> list[Row]:
 
 def _who(row: Row) -> list[str]:
     return [row["model"], row["weights"], f"{row['context']:,}"]
+
+
+def _damage(row: Row) -> list[str]:
+    change, kl = row["quality"]["change"], row["quality"]["kl"]
+    return [
+        f"{row['attention']['kl_mean']:.4f}",
+        f"{change['relative']:+.1%} ± {change['stderr']:.1%}",
+        f"{kl['mean']:.4f}",
+    ]
 
 
 def _predictions(quality: Row) -> list[str]:

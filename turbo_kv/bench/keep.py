@@ -65,10 +65,11 @@ def _screenshots(progress: Progress) -> list[Path]:
 
 
 def _readme(_: Progress) -> list[Path]:
+    from turbo_kv.bench.family_report import write_reports
     from turbo_kv.bench.readme import README, update
 
     update()
-    return [README]
+    return [README, *write_reports(RESULTS)]
 
 
 BENCHMARKS: dict[str, Callable[[Progress], list[Path]]] = {

@@ -23,7 +23,7 @@ class Table:
 def markdown(header: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1) -> str:
     """A Markdown table: the first columns to the left, the others to the right."""
     rows = [header, [*["---"] * left, *["--:"] * (len(header) - left)], *lines]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+    return "".join(f"| {' | '.join(map(_plain, cells))} |\n" for cells in rows)
 
 
 def html(table: Table) -> str:
@@ -40,6 +40,11 @@ def html(table: Table) -> str:
         f'<h2>{escape(table.title)}</h2>\n<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"\n<tbody>\n{body}</tbody></table></div>\n{note}"
     )
+
+
+def _plain(text: str) -> str:
+    """A cell that neither ends early nor turns into markup."""
+    return " ".join(text.split()).replace("|", r"\|").replace("<", "&lt;")
 
 
 def _cell(text: str) -> str:

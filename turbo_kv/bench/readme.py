@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from turbo_kv.bench import family, family_report
 from turbo_kv.bench.live import TEXTS
 from turbo_kv.bench.markdown import markdown
 from turbo_kv.bench.stamp import ROOT
@@ -161,6 +162,20 @@ def decode() -> str:
         "process gains holds allocator slack and tables beside the cache."
     )
     return markdown(header, lines) + caption(facts, said)
+
+
+@results_table("claims")
+def claims() -> str:
+    """The seed's claims beside what the rows of all machines say."""
+    table = family_report.claims_table(family_report.claims(family.read(RESULTS)))
+    return markdown(table.header, table.lines, table.left)
+
+
+@results_table("family")
+def family_rows() -> str:
+    """A line a model, context and machine."""
+    table = family_report.summary_table(family.read(RESULTS))
+    return markdown(table.header, table.lines, table.left)
 
 
 @results_table("line")

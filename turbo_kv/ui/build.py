@@ -16,6 +16,7 @@ from turbo_kv.ui import (
     generate_events,
     generate_tab,
     limits,
+    measured,
     overview,
     precomputed,
     run_tab,
@@ -50,6 +51,7 @@ def build(
         with gr.Tabs(elem_id="tabs"):
             page |= run_tab.build(session, stored.maps[session.config, *session.selected])
             generating = generate_tab.build(saved, host)
+        measured.build(measured.read())
         _events(page, actions)
         generate_events.connect(page | generating, GenerateActions(host))
     return demo
