@@ -188,11 +188,15 @@ def quality_table(rows: Iterable[Row]) -> Table:
 
 
 def missing_table(rows: Iterable[Row]) -> Table:
-    """What could not be measured, and why."""
-    lines = [
-        [*_who(row), row["machine"], row["missing"]] for row in rows if row["missing"] is not None
-    ]
-    return Table("Not measured", ["model", "weights", "tokens", "machine", "why"], lines, left=5)
+    """What could not be measured, and why; contexts that share a reason share a line."""
+    contexts: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        if row["missing"] is not None:
+            model, weights, tokens = _who(row)
+            place = (row["machine"], model, weights, row["missing"])
+            contexts.setdefault(place, []).append(tokens)
+    lines = [[*place[:3], "; ".join(tokens), place[3]] for place, tokens in contexts.items()]
+    return Table("Not measured", ["machine", "model", "weights", "tokens", "why"], lines, left=5)
 
 
 def claims_json(rows: list[Row]) -> dict[str, Any]:
