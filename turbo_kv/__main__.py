@@ -23,7 +23,6 @@ from turbo_kv.terminal import (
     write,
 )
 
-GIB = 2**30
 DEFAULT = QuantConfig()
 
 
@@ -201,16 +200,12 @@ def plan(
     destination: _Json = None,
 ) -> None:
     """Tell what every Qwen2.5's cache takes at a context, and the longest one that fits."""
-    from turbo_kv.measure.planner import plan
-    from turbo_kv.models.catalog import CATALOG
+    from turbo_kv.measure.planner import GIB, PlanRequest, plan_sizes
 
-    config = _config(ctx)
-    sizes = [
-        card for card in CATALOG.values() if card.repo_id and not card.name.endswith("-Instruct")
-    ]
-    plans = [plan(card, context, batch, round(memory * GIB), config) for card in sizes]
+    request = PlanRequest(context, batch, round(memory * GIB), _config(ctx))
+    plans = plan_sizes(request)
     show_plans(plans, memory)
-    result = {"memory_bytes": round(memory * GIB), "config": config.to_dict()}
+    result = {"memory_bytes": request.memory, "config": request.config.to_dict()}
     write(result | {"models": [one.to_dict() for one in plans]}, destination)
 
 

@@ -17,6 +17,7 @@ from turbo_kv.ui import (
     generate_tab,
     limits,
     overview,
+    plan_tab,
     precomputed,
     run_tab,
     sample,
@@ -50,8 +51,10 @@ def build(
         with gr.Tabs(elem_id="tabs"):
             page |= run_tab.build(session, stored.maps[session.config, *session.selected])
             generating = generate_tab.build(saved, host)
+            planning = plan_tab.build()
         _events(page, actions)
         generate_events.connect(page | generating, GenerateActions(host))
+        plan_tab.connect(page | planning)
     return demo
 
 
