@@ -52,6 +52,9 @@ _Text = Annotated[
     Path | None,
     typer.Option("--text", help="a UTF-8 file; without one, Python's own language reference"),
 ]
+_Source = Annotated[
+    str, typer.Option("--source", help="without --text: one of the built-in texts, by its name")
+]
 _Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps")]
 _Json = Annotated[
     str | None, typer.Option("--json", metavar="PATH|-", help="write the result; - for stdout")
@@ -83,6 +86,7 @@ def analyze(
     model: _Model = "tiny",
     context: _Context = 2048,
     text: _Text = None,
+    source: _Source = "Python language reference",
     device: _Device = "auto",
     bits: _Bits = DEFAULT.bits,
     rotation: _Rotation = DEFAULT.rotation,
@@ -98,9 +102,8 @@ def analyze(
     from turbo_kv.measure.analyze import analyze
 
     with status() as progress:
-        report = analyze(
-            model, read_text(text), context, device, config=_config(ctx), progress=progress
-        )
+        asked = {"config": _config(ctx), "source": source, "progress": progress}
+        report = analyze(model, read_text(text), context, device, **asked)
     show_report(report)
     write(report.to_dict(), destination)
 

@@ -23,6 +23,7 @@ from turbo_kv.ui import (
     sample,
 )
 from turbo_kv.ui.actions import Actions
+from turbo_kv.ui.export_actions import ExportActions
 from turbo_kv.ui.generate_actions import GenerateActions
 from turbo_kv.ui.theme import THEME, css
 
@@ -53,6 +54,7 @@ def build(
             generating = generate_tab.build(saved, host)
             planning = plan_tab.build()
         _events(page, actions)
+        _exports(demo, page, ExportActions(host, stored, actions.captures))
         generate_events.connect(page | generating, GenerateActions(host))
         plan_tab.connect(page | planning)
     return demo
@@ -120,6 +122,30 @@ def _events(page: dict[str, gr.Component], actions: Actions) -> None:
         outputs,
         show_progress="hidden",
         api_visibility="private",
+    )
+
+
+def _exports(demo: gr.Blocks, page: dict[str, gr.Component], actions: ExportActions) -> None:
+    outputs = list(page.values())
+
+    def download(session: Any, event: gr.SelectData) -> dict[gr.Component, Any]:
+        return {page[name]: value for name, value in actions.download(session, event).items()}
+
+    def open_link(request: gr.Request) -> dict[gr.Component, Any]:
+        updates = actions.open_link(request.query_params) or {"status": gr.skip()}
+        return {page[name]: value for name, value in updates.items()}
+
+    page["export"].select(
+        download,
+        page["session"],
+        page["export"],
+        show_progress="hidden",
+        api_visibility="private",
+        concurrency_id="quantize",
+        concurrency_limit=2,
+    )
+    demo.load(
+        open_link, None, outputs, queue=False, show_progress="hidden", api_visibility="private"
     )
 
 

@@ -6,7 +6,7 @@ models' published facts and nothing of torch.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,16 @@ def check(form: Mapping[str, Any], limits: Limits) -> Request:
         config=config(form),
         **source,
     )
+
+
+def reading(request: Request, name: str, value: object, limits: Limits) -> Request:
+    """The request with another model, context or source. Raises FieldError."""
+    checked = {
+        "model": lambda: _model(value, limits),
+        "context": lambda: _context(value, request.model, limits),
+        "source": lambda: _source(value),
+    }[name]()
+    return replace(request, **{name: checked})
 
 
 def generation(form: Mapping[str, Any], limits: Limits) -> GenerationRequest:
