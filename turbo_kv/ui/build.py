@@ -11,6 +11,8 @@ from typing import Any
 import gradio as gr
 
 from turbo_kv.ui import (
+    compare_tab,
+    compared,
     engine,
     form,
     generate_events,
@@ -23,6 +25,7 @@ from turbo_kv.ui import (
     sample,
 )
 from turbo_kv.ui.actions import Actions
+from turbo_kv.ui.compare_actions import CompareActions
 from turbo_kv.ui.export_actions import ExportActions
 from turbo_kv.ui.generate_actions import GenerateActions
 from turbo_kv.ui.theme import THEME, css
@@ -52,10 +55,13 @@ def build(
         with gr.Tabs(elem_id="tabs"):
             page |= run_tab.build(session, stored.maps[session.config, *session.selected])
             generating = generate_tab.build(saved, host)
+            points = compared.read()
+            comparing = compare_tab.build(session, points)
             planning = plan_tab.build()
         _events(page, actions)
         _exports(demo, page, ExportActions(host, stored, actions.captures))
         generate_events.connect(page | generating, GenerateActions(host))
+        compare_tab.connect(page | comparing, CompareActions(actions.captures, stored, points))
         plan_tab.connect(page | planning)
     return demo
 

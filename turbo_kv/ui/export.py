@@ -20,13 +20,6 @@ from turbo_kv.ui.engine import Map
 from turbo_kv.ui.memory_bar import NAMES
 from turbo_kv.ui.session import Session
 
-TYPES = {
-    "json": "application/json",
-    "csv": "text/csv",
-    "html": "text/html",
-    "png": "image/png",
-    "svg": "image/svg+xml",
-}
 FIGURES: dict[str, Callable[[Report], Figure]] = {
     "memory": lambda report: memory(report, NAMES),
     "key-cosine": lambda report: _heat(report, grid.KEYS),

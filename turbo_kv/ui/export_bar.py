@@ -4,15 +4,13 @@ Knows buttons, links and which file a click asks for, not how a file is made. Te
 browser's template escaped; none of them comes from a visitor.
 """
 
-from base64 import b64encode
 from html import escape
-from pathlib import Path
-from time import time_ns
 from typing import Any
 
 import gradio as gr
 
-from turbo_kv.ui import export, recipe
+from turbo_kv.ui import downloads, recipe
+from turbo_kv.ui.downloads import button
 from turbo_kv.ui.session import Session
 
 _FIGURES = {
@@ -23,15 +21,10 @@ _FIGURES = {
 }
 
 
-def _button(file: str, label: str) -> str:
-    said = f"Download {file}"
-    return f'<button type="button" data-file="{file}" aria-label="{said}">{label}</button>'
-
-
 def _buttons() -> str:
-    reports = "".join(_button(f"report.{form}", form.upper()) for form in ("json", "csv", "html"))
+    reports = "".join(button(f"report.{form}", form.upper()) for form in ("json", "csv", "html"))
     figures = "".join(
-        f"<span>{label} {_button(f'{name}.png', 'PNG')}{_button(f'{name}.svg', 'SVG')}</span>"
+        f"<span>{label} {button(f'{name}.png', 'PNG')}{button(f'{name}.svg', 'SVG')}</span>"
         for name, label in _FIGURES.items()
     )
     return (
@@ -42,7 +35,7 @@ def _buttons() -> str:
 
 _COPY = '<button type="button" data-copy="{0}" aria-label="Copy {1}">Copy</button>'
 _TEMPLATE = f"""<div class="export"><h3>Take it with you</h3>{_buttons()}
-<p role="status" aria-live="polite" class="export-said">${{value.said}}</p>
+{downloads.SAID}
 <div class="recipe"><h4>As a command {_COPY.format("as-command", "the command")}</h4>
 <pre id="as-command" tabindex="0">${{value.command}}</pre></div>
 <div class="recipe"><h4>As Python {_COPY.format("as-python", "the Python code")}</h4>
@@ -58,7 +51,7 @@ def component(session: Session) -> gr.HTML:
     return gr.HTML(
         render(session),
         html_template=_TEMPLATE,
-        js_on_load=(Path(__file__).parent / "export_bar.js").read_text(),
+        js_on_load=downloads.SCRIPT,
         elem_id="export",
     )
 
@@ -71,17 +64,9 @@ def render(session: Session) -> dict[str, Any]:
         "python": escape(recipe.python(session.request), quote=False),
         "link": escape(recipe.link(session)),
         "note": escape(recipe.note(session)) if own else "",
-        "said": "",
-        "file": None,
-    }
+    } | downloads.EMPTY
 
 
 def with_file(session: Session, name: str, content: bytes) -> dict[str, Any]:
-    """The section handing over one file; `at` tells two downloads of the same file apart."""
-    file = {
-        "name": f"turbo_kv-{name}",
-        "type": export.TYPES[name.rsplit(".", maxsplit=1)[-1]],
-        "data": b64encode(content).decode(),
-    }
-    said = f"Saved {file['name']}, {len(content) / 1000:,.0f} kB."
-    return render(session) | {"said": said, "file": file, "at": time_ns()}
+    """The section handing over one file."""
+    return render(session) | downloads.with_file(name, content)
