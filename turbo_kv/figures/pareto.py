@@ -19,8 +19,8 @@ BIT_TICKS = (2, 3, 4, 6, 8, 16)
 LINE = 14
 """From one label to the next, in the drawing's units as all lengths here."""
 
-REACH = 170
-"""How far a label of the left neighbour may extend over a point."""
+LETTER = 7
+"""A letter's width, generously."""
 
 FRONT, BEATEN, PICKED = PARTS["codes"], "#8494a8", PARTS["exact_window"]
 
@@ -100,14 +100,15 @@ def _point(dot: Dot, x: float, y: float) -> str:
 
 def _labels(placed: Sequence[tuple[Dot, float, float]]) -> str:
     """Names to the right of their points, the lower of two neighbours moved below the other."""
-    above: list[tuple[float, float]] = []
+    above: list[tuple[float, float, float]] = []  # left, right, y
     drawn = []
     for dot, x, y in sorted(placed, key=lambda each: each[2]):
         place = y - (8 if dot.best else 0)  # beside the front's line, not on it
-        for other_x, other_y in above:
-            if abs(other_x - x) < REACH and place - other_y < LINE:
+        right = x + 14 + LETTER * len(dot.name)
+        for other_x, other_right, other_y in above:
+            if x < other_right and other_x < right and place - other_y < LINE:
                 place = other_y + LINE
-        above.append((x, place))
+        above.append((x, right, place))
         tie = f'<path d="M{x:.1f} {y:.1f}L{x + 12:.1f} {place:.1f}" stroke="currentColor" '
         drawn.append(tie + 'opacity=".4"/>' if place - y > 4 else "")
         weight = ' font-weight="700"' if dot.picked else ""

@@ -25,6 +25,7 @@ from turbo_kv.ui import (
     sample,
 )
 from turbo_kv.ui.actions import Actions
+from turbo_kv.ui.api import Api
 from turbo_kv.ui.compare_actions import CompareActions
 from turbo_kv.ui.export_actions import ExportActions
 from turbo_kv.ui.generate_actions import GenerateActions
@@ -58,6 +59,7 @@ def build(
             points = compared.read()
             comparing = compare_tab.build(session, points)
             planning = plan_tab.build()
+        Api(host, actions.captures).connect()
         _events(page, actions)
         _exports(demo, page, ExportActions(host, stored, actions.captures))
         generate_events.connect(page | generating, GenerateActions(host))
@@ -79,7 +81,7 @@ def _events(page: dict[str, gr.Component], actions: Actions) -> None:
         named(actions.run),
         [session, *(page[name] for name in form.FIELDS)],
         outputs,
-        api_name="run",
+        api_visibility="private",
         trigger_mode="once",
         **model,
     )
@@ -98,7 +100,7 @@ def _events(page: dict[str, gr.Component], actions: Actions) -> None:
         [session, *(page[name] for name in form.SWITCHES)],
         outputs,
         trigger_mode="always_last",
-        api_name="switch",
+        api_visibility="private",
         **quick,
     )
     for name, select in (
