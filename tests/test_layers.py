@@ -51,7 +51,9 @@ LAYERS = {
     },
     "ui": {
         "gradio",
+        "matplotlib.figure",
         "numpy",
+        "turbo_kv.bench.stamp",
         "turbo_kv.measure",
         "turbo_kv.figures",
         "turbo_kv.cache.generate",

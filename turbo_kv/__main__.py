@@ -24,7 +24,6 @@ from turbo_kv.terminal import (
     write,
 )
 
-GIB = 2**30
 DEFAULT = QuantConfig()
 
 
@@ -55,6 +54,9 @@ _Context = Annotated[int, typer.Option("--context", help="tokens to read, at mos
 _Text = Annotated[
     Path | None,
     typer.Option("--text", help="a UTF-8 file; without one, Python's own language reference"),
+]
+_Source = Annotated[
+    str, typer.Option("--source", help="without --text: one of the built-in texts, by its name")
 ]
 _Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps")]
 _Json = Annotated[
@@ -87,6 +89,7 @@ def analyze(
     model: _Model = "tiny",
     context: _Context = 2048,
     text: _Text = None,
+    source: _Source = "Python language reference",
     device: _Device = "auto",
     bits: _Bits = DEFAULT.bits,
     rotation: _Rotation = DEFAULT.rotation,
@@ -102,9 +105,8 @@ def analyze(
     from turbo_kv.measure.analyze import analyze
 
     with status() as progress:
-        report = analyze(
-            model, read_text(text), context, device, config=_config(ctx), progress=progress
-        )
+        asked = {"config": _config(ctx), "source": source, "progress": progress}
+        report = analyze(model, read_text(text), context, device, **asked)
     show_report(report)
     write(report.to_dict(), destination)
 
@@ -204,16 +206,12 @@ def plan(
     destination: _Json = None,
 ) -> None:
     """Tell what every Qwen2.5's cache takes at a context, and the longest one that fits."""
-    from turbo_kv.measure.planner import plan
-    from turbo_kv.models.catalog import CATALOG
+    from turbo_kv.measure.planner import GIB, PlanRequest, plan_sizes
 
-    config = _config(ctx)
-    sizes = [
-        card for card in CATALOG.values() if card.repo_id and not card.name.endswith("-Instruct")
-    ]
-    plans = [plan(card, context, batch, round(memory * GIB), config) for card in sizes]
+    request = PlanRequest(context, batch, round(memory * GIB), _config(ctx))
+    plans = plan_sizes(request)
     show_plans(plans, memory)
-    result = {"memory_bytes": round(memory * GIB), "config": config.to_dict()}
+    result = {"memory_bytes": request.memory, "config": request.config.to_dict()}
     write(result | {"models": [one.to_dict() for one in plans]}, destination)
 
 

@@ -53,9 +53,11 @@ def _live(progress: Progress) -> list[Path]:
 
 
 def _precompute(progress: Progress) -> list[Path]:
+    from turbo_kv.bench import methods
     from turbo_kv.bench.precompute import precompute
 
-    return list(precompute(RESULTS, progress))
+    made = list(precompute(RESULTS, progress))
+    return [*made, _write(methods.NAME, methods.method_points(progress))]
 
 
 def _screenshots(progress: Progress) -> list[Path]:

@@ -46,7 +46,7 @@ def precompute(folder: Path, progress: Progress = silent) -> tuple[Path, Path]:
         "maps": facts,
         "reports": [report.to_dict() for report in reports],
     }
-    data.write_text(json.dumps(_rounded(stored), indent=1) + "\n")
+    data.write_text(json.dumps(rounded(stored), indent=1) + "\n")
     packed = {f"packed_{index}": m.packed.astype(np.float16) for index, m in enumerate(maps)}
     np.savez_compressed(arrays, exact=maps[0].exact.astype(np.float16), **packed)
     return data, arrays
@@ -59,10 +59,10 @@ def _worst(reports: list[Report]) -> tuple[int, int]:
     return int(layer), int(head)
 
 
-def _rounded(value: object) -> object:
+def rounded(value: object) -> object:
     """The same JSON with its fractions cut to the digits that matter."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list | tuple) else value

@@ -7,15 +7,26 @@ The formulas are those of what is really stored, and a test holds them to it:
     means    batch x layers x KV heads x 2 D fp32, when they are stored
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from turbo_kv.measure.report import StoredBytes
-from turbo_kv.models.catalog import ModelCard
+from turbo_kv.models.catalog import SIZES, ModelCard
 from turbo_kv.quant.config import QuantConfig
 
 FP32_BYTES = 4
 NORM_BYTES = 2
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """What to plan for: `batch` texts of `tokens` tokens on a device with `memory` bytes."""
+
+    tokens: int = 32_768
+    batch: int = 1
+    memory: int = 24 * GIB
+    config: QuantConfig = field(default_factory=QuantConfig)
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,13 @@ def plan(card: ModelCard, tokens: int, batch: int, memory: int, config: QuantCon
         longest_before=free // exact_bytes(card, 1, batch),
         longest_after=max(0, free - after.means) // per_token,
     )
+
+
+def plan_sizes(request: PlanRequest) -> list[Plan]:
+    """Plan every size of Qwen2.5, smallest first. Raises what `plan` does."""
+    return [
+        plan(card, request.tokens, request.batch, request.memory, request.config) for card in SIZES
+    ]
 
 
 def exact_bytes(card: ModelCard, tokens: int, batch: int) -> int:

@@ -84,6 +84,8 @@ def _qwen_cards() -> list[ModelCard]:
 
 
 CATALOG: dict[str, ModelCard] = {card.name: card for card in (TINY, *_qwen_cards())}
+SIZES: tuple[ModelCard, ...] = tuple(CATALOG[f"Qwen2.5-{size}"] for size, *_ in _QWEN_SIZES)
+"""Every size of Qwen2.5 once: an Instruct model's cache takes the same bytes."""
 
 
 def card(name: str) -> ModelCard:

@@ -4,7 +4,7 @@ Each action is a plain generator of updates by component name, so that it runs w
 A result stays until a complete one replaces it: an error or Stop shows the previous run again.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -137,7 +137,7 @@ class Actions:
         if kept is not None:
             return kept
         steps = following(lambda progress: self.captures.prepare(request, progress))
-        return (yield from _shown(steps))
+        return (yield from shown(steps, _busy))
 
     def _maps_or_prepare(self, session: Session) -> Generator[Updates, None, Updates]:
         stored = self._stored.maps.get((session.config, *session.selected))
@@ -172,14 +172,14 @@ def _measure(
     return report
 
 
-def _shown(steps: Generator) -> Generator[Updates, None, Any]:
-    """The same generator with its steps as status lines."""
+def shown(steps: Generator, busy: Callable[[str, float], Updates]) -> Generator[Updates, None, Any]:
+    """The same generator with its steps as status lines, which `busy` writes."""
     while True:
         try:
             fraction, text = next(steps)
         except StopIteration as end:
             return end.value
-        yield _busy(text, fraction)
+        yield busy(text, fraction)
 
 
 def _index(event: gr.SelectData) -> tuple[int, int]:

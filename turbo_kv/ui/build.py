@@ -11,6 +11,8 @@ from typing import Any
 import gradio as gr
 
 from turbo_kv.ui import (
+    compare_tab,
+    compared,
     engine,
     form,
     generate_events,
@@ -18,11 +20,15 @@ from turbo_kv.ui import (
     limits,
     measured,
     overview,
+    plan_tab,
     precomputed,
     run_tab,
     sample,
 )
 from turbo_kv.ui.actions import Actions
+from turbo_kv.ui.api import Api
+from turbo_kv.ui.compare_actions import CompareActions
+from turbo_kv.ui.export_actions import ExportActions
 from turbo_kv.ui.generate_actions import GenerateActions
 from turbo_kv.ui.theme import THEME, css
 
@@ -51,9 +57,16 @@ def build(
         with gr.Tabs(elem_id="tabs"):
             page |= run_tab.build(session, stored.maps[session.config, *session.selected])
             generating = generate_tab.build(saved, host)
+            points = compared.read()
+            comparing = compare_tab.build(session, points)
+            planning = plan_tab.build()
         measured.build(measured.read())
+        Api(host, actions.captures).connect()
         _events(page, actions)
+        _exports(demo, page, ExportActions(host, stored, actions.captures))
         generate_events.connect(page | generating, GenerateActions(host))
+        compare_tab.connect(page | comparing, CompareActions(actions.captures, stored, points))
+        plan_tab.connect(page | planning)
     return demo
 
 
@@ -70,7 +83,7 @@ def _events(page: dict[str, gr.Component], actions: Actions) -> None:
         named(actions.run),
         [session, *(page[name] for name in form.FIELDS)],
         outputs,
-        api_name="run",
+        api_visibility="private",
         trigger_mode="once",
         **model,
     )
@@ -89,7 +102,7 @@ def _events(page: dict[str, gr.Component], actions: Actions) -> None:
         [session, *(page[name] for name in form.SWITCHES)],
         outputs,
         trigger_mode="always_last",
-        api_name="switch",
+        api_visibility="private",
         **quick,
     )
     for name, select in (
@@ -119,6 +132,30 @@ def _events(page: dict[str, gr.Component], actions: Actions) -> None:
         outputs,
         show_progress="hidden",
         api_visibility="private",
+    )
+
+
+def _exports(demo: gr.Blocks, page: dict[str, gr.Component], actions: ExportActions) -> None:
+    outputs = list(page.values())
+
+    def download(session: Any, event: gr.SelectData) -> dict[gr.Component, Any]:
+        return {page[name]: value for name, value in actions.download(session, event).items()}
+
+    def open_link(request: gr.Request) -> dict[gr.Component, Any]:
+        updates = actions.open_link(request.query_params) or {"status": gr.skip()}
+        return {page[name]: value for name, value in updates.items()}
+
+    page["export"].select(
+        download,
+        page["session"],
+        page["export"],
+        show_progress="hidden",
+        api_visibility="private",
+        concurrency_id="quantize",
+        concurrency_limit=2,
+    )
+    demo.load(
+        open_link, None, outputs, queue=False, show_progress="hidden", api_visibility="private"
     )
 
 

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -92,6 +92,13 @@ def first_step(
 
     transcripts = compare_generation(request, progress)
     return next(transcripts), transcripts
+
+
+def stamp() -> dict[str, Any]:
+    """What a result of this server is measured with."""
+    from turbo_kv.bench.stamp import stamp
+
+    return stamp()
 
 
 def warm(captures: Captures, request: Request) -> None:

@@ -36,7 +36,7 @@ def connect(page: dict[str, gr.Component], actions: GenerateActions) -> None:
         generate,
         [page[name] for name in FIELDS],
         outputs,
-        api_name="generate",
+        api_visibility="private",
         concurrency_id="model",
         concurrency_limit=1,
         show_progress="hidden",

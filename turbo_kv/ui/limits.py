@@ -6,10 +6,11 @@ models' published facts and nothing of torch.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from turbo_kv.measure.planner import GIB, PlanRequest
 from turbo_kv.measure.report import Request
 from turbo_kv.measure.transcript import GenerationRequest
 from turbo_kv.models.catalog import CATALOG
@@ -22,6 +23,10 @@ SOURCES = ("Python language reference", "Standard library source", "Prose")
 
 OWN_TEXT = "My own text"
 MAXIMUM_TEMPERATURE = 2
+LONGEST_PLAN = 131_072
+LARGEST_BATCH = 64
+LARGEST_DEVICE = 10_000
+"""GiB: a rack of accelerators."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,16 @@ def check(form: Mapping[str, Any], limits: Limits) -> Request:
     )
 
 
+def reading(request: Request, name: str, value: object, limits: Limits) -> Request:
+    """The request with another model, context or source. Raises FieldError."""
+    checked = {
+        "model": lambda: _model(value, limits),
+        "context": lambda: _context(value, request.model, limits),
+        "source": lambda: _source(value),
+    }[name]()
+    return replace(request, **{name: checked})
+
+
 def generation(form: Mapping[str, Any], limits: Limits) -> GenerationRequest:
     """The run bar's and the tab Generate's values as a request. Raises FieldError."""
     new_tokens = _whole("new_tokens", form["new_tokens"])
@@ -97,6 +112,26 @@ def generation(form: Mapping[str, Any], limits: Limits) -> GenerationRequest:
         device=_device(form["device"]),
         config=config(form),
     )
+
+
+def planning(form: Mapping[str, Any]) -> PlanRequest:
+    """The tab Plan's values as a request; `memory` is in GiB. Raises FieldError."""
+    tokens = _within("plan_context", "context", form["plan_context"], LONGEST_PLAN)
+    batch = _within("plan_batch", "number of texts", form["plan_batch"], LARGEST_BATCH)
+    memory = form["plan_memory"]
+    if isinstance(memory, bool) or not isinstance(memory, int | float):
+        raise FieldError("plan_memory", "The device's memory must be a number of GiB.")
+    if not 1 <= memory <= LARGEST_DEVICE:
+        raise FieldError("plan_memory", f"Choose 1 to {LARGEST_DEVICE:,} GiB of memory.")
+    return PlanRequest(tokens, batch, round(memory * GIB), config(form))
+
+
+def _within(field: str, name: str, value: object, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        raise FieldError(field, f"The {name} must be a whole number.")
+    if not 1 <= value <= most:
+        raise FieldError(field, f"The {name} is {value:,.0f}; choose 1 to {most:,}.")
+    return int(value)
 
 
 def config(form: Mapping[str, Any]) -> QuantConfig:

@@ -3,11 +3,17 @@
 import math
 
 MIB = 2**20
+GIB = 2**30
 
 
 def mib(count: int, digits: int = 2) -> str:
     """Bytes as MiB, the unit left out where a sum names it once: 4.90."""
     return f"{count / MIB:,.{digits}f}"
+
+
+def gib(count: int) -> str:
+    """Bytes as GiB with two decimals: 1.75; what is not nothing never reads as nothing."""
+    return f"{count / GIB:,.2f}" if count == 0 or count >= GIB / 200 else "under 0.01"
 
 
 def cosine(value: float) -> str:

@@ -4,8 +4,9 @@
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,12 +23,13 @@ NAME = "precomputed-tiny"
 class Precomputed:
     """The session every visitor starts with, and its maps by (config, layer, head).
 
-    made: when and with what, as text.
+    made: when and with what, as text; stamp: the same in full.
     """
 
     session: Session
     maps: dict[tuple[QuantConfig, int, int], Map]
     made: str
+    stamp: dict[str, Any] = field(default_factory=dict)
 
 
 def read(folder: Path = RESULTS) -> Precomputed:
@@ -47,4 +49,4 @@ def read(folder: Path = RESULTS) -> Precomputed:
         }
     stamp = data["stamp"]
     made = f"{stamp['date'][:10]} with torch {stamp['torch']} on Python {stamp['python']}"
-    return Precomputed(session, maps, made)
+    return Precomputed(session, maps, made, stamp)

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from turbo_kv.measure.report import Report
-from turbo_kv.ui import findings, grid, head_maps, layer_table, memory_bar
+from turbo_kv.ui import export_bar, findings, grid, head_maps, layer_table, memory_bar
 from turbo_kv.ui.engine import Map
 from turbo_kv.ui.session import Session
 
@@ -36,6 +36,7 @@ def build(session: Session, measured: Map) -> dict[str, gr.Component]:
             gr.HTML(grid.legend(metric))
         page["maps"] = gr.HTML(first["maps"], elem_id="maps")
         page["table"] = gr.HTML(first["table"], elem_id="table")
+        page["export"] = export_bar.component(session)
     return page
 
 
@@ -50,6 +51,7 @@ def render(session: Session) -> dict[str, Any]:
         ),
         "attention_grid_finding": _section(_TITLES["attention_grid"], findings.attention(report)),
         "table": _section("Every layer", findings.layers(report)) + layer_table.html(report),
+        "export": export_bar.render(session),
         **grids(report, session.selected),
     }
 

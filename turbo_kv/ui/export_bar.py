@@ -1,0 +1,72 @@
+"""The section "Take it with you": files of the shown result, and how to repeat it elsewhere.
+
+Knows buttons, links and which file a click asks for, not how a file is made. Texts reach the
+browser's template escaped; none of them comes from a visitor.
+"""
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from turbo_kv.ui import downloads, recipe
+from turbo_kv.ui.downloads import button
+from turbo_kv.ui.session import Session
+
+_FIGURES = {
+    "memory": "Memory",
+    "key-cosine": "Key cosine",
+    "value-cosine": "Value cosine",
+    "attention-kl": "Attention KL",
+}
+
+
+def _buttons() -> str:
+    reports = "".join(button(f"report.{form}", form.upper()) for form in ("json", "csv", "html"))
+    figures = "".join(
+        f"<span>{label} {button(f'{name}.png', 'PNG')}{button(f'{name}.svg', 'SVG')}</span>"
+        for name, label in _FIGURES.items()
+    )
+    return (
+        f'<p class="files"><b>Report</b><span>{reports}</span></p>'
+        f'<p class="files"><b>Figures</b>{figures}</p>'
+    )
+
+
+_COPY = '<button type="button" data-copy="{0}" aria-label="Copy {1}">Copy</button>'
+_TEMPLATE = f"""<div class="export"><h3>Take it with you</h3>{_buttons()}
+{downloads.SAID}
+<div class="recipe"><h4>As a command {_COPY.format("as-command", "the command")}</h4>
+<pre id="as-command" tabindex="0">${{value.command}}</pre></div>
+<div class="recipe"><h4>As Python {_COPY.format("as-python", "the Python code")}</h4>
+<pre id="as-python" tabindex="0">${{value.python}}</pre></div>
+<p>${{value.note}}</p>
+<p class="recipe">Link to these settings, without any text of yours:
+<a id="as-link" href="${{value.link}}">${{value.link}}</a>
+{_COPY.format("as-link", "the link")}</p></div>"""
+
+
+def component(session: Session) -> gr.HTML:
+    """The section; its `select` event carries a file's name as `value`."""
+    return gr.HTML(
+        render(session),
+        html_template=_TEMPLATE,
+        js_on_load=downloads.SCRIPT,
+        elem_id="export",
+    )
+
+
+def render(session: Session) -> dict[str, Any]:
+    """The recipes of the shown result, and no file."""
+    own = session.request.text is not None
+    return {
+        "command": escape(recipe.command(session.request), quote=False),
+        "python": escape(recipe.python(session.request), quote=False),
+        "link": escape(recipe.link(session)),
+        "note": escape(recipe.note(session)) if own else "",
+    } | downloads.EMPTY
+
+
+def with_file(session: Session, name: str, content: bytes) -> dict[str, Any]:
+    """The section handing over one file."""
+    return render(session) | downloads.with_file(name, content)
