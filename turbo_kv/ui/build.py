@@ -15,6 +15,8 @@ from turbo_kv.ui import (
     form,
     generate_events,
     generate_tab,
+    learn_events,
+    learn_tab,
     limits,
     overview,
     precomputed,
@@ -23,6 +25,8 @@ from turbo_kv.ui import (
 )
 from turbo_kv.ui.actions import Actions
 from turbo_kv.ui.generate_actions import GenerateActions
+from turbo_kv.ui.learn_actions import LearnActions
+from turbo_kv.ui.lessons.lesson import Scene
 from turbo_kv.ui.theme import THEME, css
 
 READY = "Measured beforehand, {made}. Flip a switch, or press Run to measure here."
@@ -47,11 +51,14 @@ def build(
         with gr.Row(elem_id="top"):
             page |= overview.build(session, READY.format(made=stored.made))
             page |= form.build(session.request, host)
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs") as tabs:
             page |= run_tab.build(session, stored.maps[session.config, *session.selected])
             generating = generate_tab.build(saved, host)
+            learning = learn_tab.build(Scene(session, stored.lessons))
         _events(page, actions)
         generate_events.connect(page | generating, GenerateActions(host))
+        learn = LearnActions(stored, actions.captures)
+        learn_events.connect(demo, tabs, page | learning, learn)
     return demo
 
 
