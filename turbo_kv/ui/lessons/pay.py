@@ -10,6 +10,7 @@ from turbo_kv.quant.config import BITS
 from turbo_kv.ui import numbers
 from turbo_kv.ui.lessons import ticks
 from turbo_kv.ui.lessons.lesson import Choice, Lesson, Scene
+from turbo_kv.ui.map_values import quoted
 
 MEAN, OFF = "mean", "off"
 
@@ -53,14 +54,10 @@ def _swap(way: Price) -> str:
     if swap is None:
         return "No query looks elsewhere first."
     return (
-        f"The first that looks elsewhere: token {swap.query:,}, {_quoted(swap.query_text)}, turned "
-        f"from {_quoted(swap.before_text)} at {swap.before:,} to {_quoted(swap.after_text)} at "
+        f"The first that looks elsewhere: token {swap.query:,}, {quoted(swap.query_text)}, turned "
+        f"from {quoted(swap.before_text)} at {swap.before:,} to {quoted(swap.after_text)} at "
         f"{swap.after:,}."
     )
-
-
-def _quoted(text: str) -> str:
-    return f"“{text}”".replace("\n", "↵").replace(" ", "␣")
 
 
 def figure(scene: Scene, setting: str, alt: str) -> str:
