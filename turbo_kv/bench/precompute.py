@@ -1,7 +1,7 @@
 """Makes the result that the page shows before anybody pressed Run: the tiny model, both centrings.
 
-Measures the default text as anybody would, stamps it, and keeps the attention maps of the head
-that suffers most. Knows the file's form, not the page.
+Measures the default text as anybody would, stamps it, and keeps the attention maps and the lessons
+of the head that suffers most. Knows the file's form, not the page.
 """
 
 import json
@@ -13,15 +13,18 @@ import numpy as np
 from turbo_kv.bench.stamp import stamp
 from turbo_kv.measure.analyze import measure, prepare
 from turbo_kv.measure.attention_map import attention_map
+from turbo_kv.measure.lesson import lessons
 from turbo_kv.measure.report import Report, Request
 from turbo_kv.models.progress import Progress, silent
 
 NAME = "precomputed-tiny"
 DIGITS = 6
+FACTS = ("first_key", "mass", "total_variation", "top1")
+TOKENS = ("query_tokens", "key_tokens")
 
 
-def precompute(folder: Path, progress: Progress = silent) -> tuple[Path, Path]:
-    """Write the reports (JSON) and the maps (npz, fp16) into `folder`; returns both paths.
+def precompute(folder: Path, progress: Progress = silent) -> tuple[Path, ...]:
+    """Write reports and lessons (JSON) and maps (npz, fp16) into `folder`; returns the paths.
 
     The first report is the default configuration, the second the same without centring.
     """
@@ -36,20 +39,20 @@ def precompute(folder: Path, progress: Progress = silent) -> tuple[Path, Path]:
 
     folder.mkdir(parents=True, exist_ok=True)
     data, arrays = folder / f"{NAME}.json", folder / f"{NAME}.npz"
-    facts = [
-        {name: getattr(m, name) for name in ("first_key", "mass", "total_variation", "top1")}
-        for m in maps
-    ]
+    facts = [{name: getattr(m, name) for name in FACTS} for m in maps]
     stored = {
         "stamp": stamp(),
         "head": [layer, head],
         "maps": facts,
+        "tokens": {name: getattr(maps[0], name) for name in TOKENS},
         "reports": [report.to_dict() for report in reports],
     }
     data.write_text(json.dumps(rounded(stored), indent=1) + "\n")
     packed = {f"packed_{index}": m.packed.astype(np.float16) for index, m in enumerate(maps)}
     np.savez_compressed(arrays, exact=maps[0].exact.astype(np.float16), **packed)
-    return data, arrays
+    taught = folder / f"{NAME}-lessons.json"
+    taught.write_text(json.dumps(_rounded(lessons(prepared, layer, head).to_dict())) + "\n")
+    return data, arrays, taught
 
 
 def _worst(reports: list[Report]) -> tuple[int, int]:

@@ -72,7 +72,7 @@ def attention_map(
     kv_head = head * model.kv_heads // model.query_heads
     queries = captured.queries[0, head].float() * captured.scaling  # (Q, D)
     exact, packed = (
-        _causal_softmax(queries @ keys[0, kv_head].float().T)  # (Q, T)
+        causal_softmax(queries @ keys[0, kv_head].float().T)  # (Q, T)
         for keys in (captured.keys, roundtrip(prepared.capture, layer, config).keys)
     )
     start = max(0, length - window) if first_key is None else first_key
@@ -94,7 +94,7 @@ def attention_map(
     )
 
 
-def _causal_softmax(logits: torch.Tensor) -> torch.Tensor:
+def causal_softmax(logits: torch.Tensor) -> torch.Tensor:
     """Softmax of each row (Q, T) over the keys up to its position, in place of the logits."""
     rows, length = logits.shape
     future = torch.ones(rows, length, dtype=torch.bool, device=logits.device).triu(

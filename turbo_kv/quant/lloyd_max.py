@@ -44,6 +44,16 @@ def distortion(bits: int, head_dim: int) -> float:
     return codebook(bits, head_dim).distortion
 
 
+def density(t: Tensor, head_dim: int) -> Tensor:
+    """p(t) of coordinates t, of any shape, each from -1 to 1."""
+    return _constant(head_dim) * (1 - t.square()).pow((head_dim - 3) / 2)
+
+
+def probabilities(bits: int, head_dim: int) -> Tensor:
+    """How often theory uses each level of a codebook: (2^bits,), fp64, of sum 1."""
+    return _cells(codebook(bits, head_dim).boundaries.double(), head_dim)[0]
+
+
 @cache
 def codebook(bits: int, head_dim: int) -> Codebook:
     """The optimal codebook of `bits` per coordinate for unit vectors in R^head_dim.
@@ -86,9 +96,9 @@ def _cells(boundaries: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
 
 def _slopes(boundaries: Tensor, mass: Tensor, mean: Tensor, head_dim: int) -> Tensor:
     """Derivative of boundary - midpoint of the neighbouring means by every boundary."""
-    density = _constant(head_dim) * (1 - boundaries.square()).pow((head_dim - 3) / 2)
-    below = density * (boundaries - mean[:-1]) / mass[:-1]  # of the mean left of a boundary
-    above = density * (mean[1:] - boundaries) / mass[1:]  # of the mean right of it
+    there = density(boundaries, head_dim)
+    below = there * (boundaries - mean[:-1]) / mass[:-1]  # of the mean left of a boundary
+    above = there * (mean[1:] - boundaries) / mass[1:]  # of the mean right of it
     return (
         torch.diag(1 - (below + above) / 2)
         - torch.diag(above[:-1] / 2, -1)

@@ -17,6 +17,8 @@ from turbo_kv.ui import (
     form,
     generate_events,
     generate_tab,
+    learn_events,
+    learn_tab,
     limits,
     measured,
     overview,
@@ -30,6 +32,8 @@ from turbo_kv.ui.api import Api
 from turbo_kv.ui.compare_actions import CompareActions
 from turbo_kv.ui.export_actions import ExportActions
 from turbo_kv.ui.generate_actions import GenerateActions
+from turbo_kv.ui.learn_actions import LearnActions
+from turbo_kv.ui.lessons.lesson import Scene
 from turbo_kv.ui.theme import THEME, css
 
 READY = "Measured beforehand, {made}. Flip a switch, or press Run to measure here."
@@ -54,12 +58,13 @@ def build(
         with gr.Row(elem_id="top"):
             page |= overview.build(session, READY.format(made=stored.made))
             page |= form.build(session.request, host)
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs") as tabs:
             page |= run_tab.build(session, stored.maps[session.config, *session.selected])
             generating = generate_tab.build(saved, host)
             points = compared.read()
             comparing = compare_tab.build(session, points)
             planning = plan_tab.build()
+            learning = learn_tab.build(Scene(session, stored.lessons))
         measured.build(measured.read())
         Api(host, actions.captures).connect()
         _events(page, actions)
@@ -67,6 +72,8 @@ def build(
         generate_events.connect(page | generating, GenerateActions(host))
         compare_tab.connect(page | comparing, CompareActions(actions.captures, stored, points))
         plan_tab.connect(page | planning)
+        learn = LearnActions(stored, actions.captures)
+        learn_events.connect(demo, tabs, page | learning, learn)
     return demo
 
 

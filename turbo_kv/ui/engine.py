@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from turbo_kv.measure.lesson_report import Lessons
 from turbo_kv.measure.report import Report, Request
 from turbo_kv.measure.transcript import GenerationRequest, Transcript
 from turbo_kv.quant.config import QuantConfig
@@ -31,6 +32,8 @@ class Map(NamedTuple):
     mass: float
     total_variation: float
     top1: float
+    query_tokens: tuple[str, ...]
+    key_tokens: tuple[str, ...]
 
 
 class Captures:
@@ -82,6 +85,13 @@ def attention_map(prepared: "Prepared", config: QuantConfig, layer: int, head: i
 
     measured = attention_map(prepared, config, layer, head)
     return Map(*(getattr(measured, name) for name in Map._fields))
+
+
+def lessons(prepared: "Prepared", layer: int, head: int) -> Lessons:
+    """What the walkthrough shows on one query head."""
+    from turbo_kv.measure.lesson import lessons
+
+    return lessons(prepared, layer, head)
 
 
 def first_step(

@@ -6,6 +6,7 @@ The pixels are PNG; everything around them is text, so that it stays sharp and f
 from base64 import b64encode
 
 from turbo_kv.figures import attention
+from turbo_kv.ui import map_values
 from turbo_kv.ui.engine import Map
 
 
@@ -35,16 +36,20 @@ def html(measured: Map, layer: int, head: int, bits_per_value: float) -> str:
             "less attention (brown), more (violet); 0.5% lie beyond",
         ),
     )
+    hint = "Attention maps; the arrow keys move the pointer, with Shift by sixteen tokens"
     return (
-        '<div class="maps">'
+        f'<div class="maps" tabindex="0" role="group" aria-label="{hint}" '
+        f"{map_values.attributes(measured)}>"
         + "".join(
             f"<figure><figcaption>{title}</figcaption>"
             f'<div class="map-frame">{axes}<img alt="{title}: attention of {which}" '
-            f'src="data:image/png;base64,{b64encode(png).decode()}"></div>'
+            f'src="data:image/png;base64,{b64encode(png).decode()}">'
+            '<span class="map-point"></span></div>'
             f"{_bar(kind, ticks, unit)}</figure>"
             for title, png, kind, ticks, unit in pictures
         )
-        + "</div>"
+        + '</div><p class="map-readout" aria-live="polite">Point at a map, or use the arrow keys: '
+        "the tokens and their weights appear here.</p>" + map_values.changes(measured)
     )
 
 

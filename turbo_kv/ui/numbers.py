@@ -37,6 +37,16 @@ def nats(value: float) -> str:
     return "under 0.0001"
 
 
+def weight(share: float) -> str:
+    """A share of attention with two significant digits, down to a ten-thousandth: 0.56, 0.031."""
+    return f"{share:#.2g}" if share >= 0.0001 else "under 0.0001"
+
+
+def signed(value: float) -> str:
+    """A change with its sign and two significant digits: +0.021, −0.0034."""
+    return f"{value:+#.2g}".replace("-", "−")
+
+
 def times(factor: float) -> str:
     """How many times: one digit below ten, none above."""
     return f"{factor:.1f}" if factor < 9.95 else f"{factor:,.0f}"

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from turbo_kv.measure.lesson_report import Lessons
 from turbo_kv.measure.report import Report, Request
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.ui.engine import Map
@@ -22,12 +23,14 @@ NAME = "precomputed-tiny"
 @dataclass(frozen=True)
 class Precomputed:
     """The session every visitor starts with, and its maps by (config, layer, head).
+    lessons: on the head selected at first.
 
     made: when and with what, as text; stamp: the same in full.
     """
 
     session: Session
     maps: dict[tuple[QuantConfig, int, int], Map]
+    lessons: Lessons
     made: str
     stamp: dict[str, Any] = field(default_factory=dict)
 
@@ -39,14 +42,16 @@ def read(folder: Path = RESULTS) -> Precomputed:
     shown = reports[0]
     request = Request(model=shown.model.name, context=shown.tokens, config=shown.config)
     session = first(request, reports, number=0, precomputed=True)
+    tokens = {name: tuple(texts) for name, texts in data["tokens"].items()}
     with np.load(folder / f"{NAME}.npz") as arrays:
         exact = arrays["exact"].astype(np.float32)
         maps = {
             (report.config, *session.selected): Map(
-                exact, arrays[f"packed_{index}"].astype(np.float32), **facts
+                exact, arrays[f"packed_{index}"].astype(np.float32), **facts, **tokens
             )
             for index, (report, facts) in enumerate(zip(reports, data["maps"]))
         }
+    lessons = Lessons.from_dict(json.loads((folder / f"{NAME}-lessons.json").read_text()))
     stamp = data["stamp"]
     made = f"{stamp['date'][:10]} with torch {stamp['torch']} on Python {stamp['python']}"
-    return Precomputed(session, maps, made, stamp)
+    return Precomputed(session, maps, lessons, made, stamp)

@@ -5,6 +5,7 @@ the layers finished so far, `maps` the pictures of the selected head.
 """
 
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -34,7 +35,11 @@ def build(session: Session, measured: Map) -> dict[str, gr.Component]:
             )
             page[name] = grid.component(metric, first[name], name.replace("_", "-"))
             gr.HTML(grid.legend(metric))
-        page["maps"] = gr.HTML(first["maps"], elem_id="maps")
+        page["maps"] = gr.HTML(
+            first["maps"],
+            js_on_load=(Path(__file__).parent / "maps.js").read_text(),
+            elem_id="maps",
+        )
         page["table"] = gr.HTML(first["table"], elem_id="table")
         page["export"] = export_bar.component(session)
     return page

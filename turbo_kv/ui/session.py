@@ -12,7 +12,7 @@ from turbo_kv.ui import findings
 
 @dataclass(frozen=True)
 class Session:
-    """One visitor's state.
+    """One visitor's state; its hash tells the page whether something else is shown.
 
     request: what was read; its config is the one shown.
     runs: complete reports on the same capture, by configuration.
@@ -23,7 +23,7 @@ class Session:
     """
 
     request: Request
-    runs: dict[QuantConfig, Report] = field(default_factory=dict)
+    runs: dict[QuantConfig, Report] = field(default_factory=dict, hash=False)
     compared: QuantConfig | None = None
     selected: tuple[int, int] = (0, 0)
     number: int = 0

@@ -1,0 +1,55 @@
+"""Which action each event of the tab Learn starts, and which components it may change."""
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+import gradio as gr
+
+from turbo_kv.ui.learn_actions import LearnActions
+
+_LEAVE = """() => {
+  const open = document.querySelector('#tabs [role=tab][aria-selected=true]');
+  if (open && open.textContent.trim() !== 'Learn') {
+    const address = new URL(window.location);
+    address.searchParams.delete('lesson');
+    window.history.replaceState(null, '', address);
+  }
+}"""
+"""A visitor who leaves the lessons must not come back to them by reloading the page."""
+
+
+def connect(
+    demo: gr.Blocks, tabs: gr.Tabs, page: dict[str, gr.Component], actions: LearnActions
+) -> None:
+    """Wire the tab's components, and the session they follow, within the Blocks at hand."""
+    page = page | {"tabs": tabs}
+    names = ("steps", "learn_status", "lesson", "predict", "check", "turn", "why")
+    names += ("lesson_finding", "lesson_figure", "back", "next", "walk")
+    outputs = [page[name] for name in names]
+    inputs = [page["session"], page["walk"]]
+    options = {
+        "concurrency_id": "learn",
+        "concurrency_limit": 2,
+        "show_progress": "hidden",
+        "api_visibility": "private",
+    }
+
+    def named(action: Callable[..., Iterator[dict]]) -> Callable[..., Iterator[dict]]:
+        @wraps(action)
+        def stream(*arguments: Any) -> Iterator[dict[gr.Component, Any]]:
+            for updates in action(*arguments):
+                yield {page[name]: value for name, value in updates.items()}
+
+        return stream
+
+    latest = {"trigger_mode": "always_last"} | options
+    page["predict"].input(named(actions.answer), [*inputs, page["predict"]], outputs, **latest)
+    page["turn"].input(named(actions.turn), [*inputs, page["turn"]], outputs, **latest)
+    page["steps"].select(named(actions.pick), inputs, outputs, **latest)
+    page["back"].click(named(actions.back), inputs, outputs, **latest)
+    page["next"].click(named(actions.forward), inputs, outputs, **latest)
+    page["session"].change(named(actions.follow), inputs, outputs, **latest)
+    tabs.select(named(actions.enter), inputs, outputs, **latest)
+    tabs.select(None, None, None, js=_LEAVE)
+    demo.load(named(actions.arrive), inputs, [*outputs, tabs], **options)
