@@ -1,18 +1,13 @@
-"""Loading: from a folder, from memory, from a hub on loopback; and every way it can be refused."""
+"""Loading: from a folder and from memory; and every way it can be refused."""
 
 import gc
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 import weakref
 from pathlib import Path
 
 import pytest
 import torch
-from hub_server import COMMIT, Hub
 from transformers import AutoConfig, Qwen2ForCausalLM
 
 from turbo_kv.models import device as device_module
@@ -22,7 +17,6 @@ from turbo_kv.models.device import choose_device, choose_dtype, free_memory
 from turbo_kv.models.load import load
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -230,115 +224,6 @@ def test_free_memory_is_below_the_container_limit(monkeypatch, tmp_path):
     assert free_memory(CPU) > 2**20
     limit.write_text(f"{2**20}\n")
     assert free_memory(CPU) == 2**20
-
-
-# The hub: each case is a process of its own, since the client reads its settings at import
-
-LARGE = 24 * 2**20  # half of it is more than one chunk of the client's
-NAME, REPOSITORY = "Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B"
-FETCH = """
-import sys
-from turbo_kv.models.catalog import card
-from turbo_kv.models.hub import fetch
-print(fetch(card(sys.argv[1]), lambda fraction, text: print(text)))
-"""
-LOAD = """
-import sys
-from turbo_kv.models.load import load
-loaded = load(sys.argv[1], "cpu", lambda fraction, text: print(text))
-print(loaded.name, sum(p.double().sum().item() for p in loaded.model.parameters()))
-"""
-
-
-def run(script: str, endpoint: str, home: Path, **settings: str) -> tuple[list[str], str]:
-    """Lines printed, and the last line of the traceback if there is one."""
-    environment = os.environ | {"NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home)} | settings
-    done = subprocess.run(
-        [sys.executable, "-c", script, NAME],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    failure = done.stderr.strip().splitlines()[-1] if done.returncode else ""
-    return done.stdout.splitlines(), failure
-
-
-@pytest.fixture
-def nobody() -> str:
-    """An address at which nothing listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
-
-
-def test_a_catalog_model_is_fetched_once_and_then_loads_without_the_network(
-    checkpoint, folder, tmp_path, nobody
-):
-    (folder / "pytorch_model.bin").write_bytes(b"never wanted")
-    (folder / "modeling.py").write_text("raise SystemExit")
-    (folder / "large.json").write_bytes(b" " * LARGE)
-    local = load(str(checkpoint), "cpu")
-    total = sum(p.double().sum().item() for p in local.model.parameters())
-    with Hub({REPOSITORY: folder}, cut=("large.json",)) as hub:
-        (said, *_, last), failure = run(LOAD, hub.url, tmp_path)
-        assert not failure
-        assert said == f"Downloading {NAME} from the hub, once: 0.99 GB"
-        assert last == f"{NAME} {total}"
-        assert any("large.json bytes=" in request for request in hub.asked), "not resumed"
-        assert not any(".bin" in request or ".py" in request for request in hub.asked)
-        snapshot = tmp_path / "hub" / "models--Qwen--Qwen2.5-0.5B" / "snapshots" / COMMIT
-        for name in ("model.safetensors", "large.json"):
-            assert (snapshot / name).read_bytes() == (folder / name).read_bytes()
-        hub.asked.clear()
-        assert run(FETCH, hub.url, tmp_path) == ([str(snapshot)], "")
-        assert hub.asked == []
-    lines, failure = run(LOAD, nobody, tmp_path, HF_HUB_OFFLINE="1")
-    assert not failure
-    assert lines[-1] == last
-    (snapshot / "model.safetensors").unlink()
-    _, failure = run(FETCH, nobody, tmp_path)
-    assert f"the hub at {nobody} cannot be reached" in failure
-
-
-REMEDY = (
-    f"Load {NAME} once with the network on, or set HF_HOME to a cache that has it, "
-    "or choose the bundled model 'tiny' or the path of a model folder."
-)
-
-
-def test_an_unreachable_hub_is_said_with_what_to_do(tmp_path, nobody):
-    lines, failure = run(FETCH, nobody, tmp_path)
-    assert lines == [f"Downloading {NAME} from the hub, once: 0.99 GB"]
-    assert failure == (
-        f"ValueError: {NAME} (0.99 GB) is not in the cache {tmp_path / 'hub'}, "
-        f"and the hub at {nobody} cannot be reached. {REMEDY}"
-    )
-
-
-def test_offline_mode_without_a_cached_copy_is_said_with_what_to_do(tmp_path, nobody):
-    _, failure = run(FETCH, nobody, tmp_path, HF_HUB_OFFLINE="1")
-    assert failure == (
-        f"ValueError: {NAME} (0.99 GB) is not in the cache {tmp_path / 'hub'}, "
-        f"and HF_HUB_OFFLINE forbids the network. {REMEDY}"
-    )
-
-
-def test_a_repository_the_hub_does_not_have_is_said_with_what_to_do(tmp_path):
-    with Hub({}) as hub:
-        _, failure = run(FETCH, hub.url, tmp_path)
-    assert failure.startswith(f"ValueError: the hub at {hub.url} does not offer {REPOSITORY} to ")
-    assert failure.endswith(REMEDY)
-
-
-def test_a_repository_without_weights_is_said(folder, tmp_path):
-    (folder / "model.safetensors").unlink()
-    with Hub({REPOSITORY: folder}) as hub:
-        _, failure = run(LOAD, hub.url, tmp_path)
-    assert "lacks model.safetensors; a model needs" in failure
 
 
 # The bundled model

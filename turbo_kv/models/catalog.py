@@ -1,7 +1,10 @@
 """The models the project knows by name, and the numbers their caches follow from.
 
 Pure data: nothing here loads, downloads or measures. The Qwen2.5 rows are the published
-`config.json` values and exact parameter counts; the tiny model is trained by this project.
+`config.json` values and exact parameter counts; the tiny model is trained by this project. Each
+Qwen2.5 model is pinned to the commit that public projects record for it, so that a change of a
+repository changes no result. The hub was not within reach to confirm them: it refuses a commit that
+it does not have, and says so. The exact size of a download is the hub's own listing; see `hub.py`.
 """
 
 from dataclasses import dataclass
@@ -20,7 +23,7 @@ class ModelCard:
 
     repo_id: on the Hugging Face hub; None for the model that ships with the package.
     params: tied embeddings counted once.
-    revision: commit to load; None for the repository's main branch.
+    revision: commit to load; None for the model that ships with the package.
     """
 
     name: str
@@ -38,7 +41,7 @@ class ModelCard:
 
     @property
     def weights_bytes(self) -> int:
-        """Bytes of the weights in bf16, as stored on the hub: the size of the download."""
+        """Bytes of the weights in bf16, as stored on the hub: the download but for headers."""
         return self.params * BF16_BYTES
 
     def kv_bytes_per_token(self) -> int:
@@ -73,13 +76,46 @@ _QWEN_SIZES = (
 )
 _INSTRUCT_POSITIONS = 32_768
 
+# size: commits of the base and of the Instruct repository
+_REVISIONS = {
+    "0.5B": (
+        "060db6499f32faf8b98477b0a26969ef7d8b9987",
+        "7ae557604adf67be50417f59c2c2f167def9a775",
+    ),
+    "1.5B": (
+        "8faed761d45a263340a0528343f099c05c9a4323",
+        "989aa7980e4cf806f80c7fef2b1adb7bc71aa306",
+    ),
+    "3B": (
+        "3aab1f1954e9cc14eb9509a215f9e5ca08227a9b",
+        "aa8e72537993ba99e69dfaafa59ed015b17504d1",
+    ),
+    "7B": (
+        "d149729398750b98c0af14eb82c78cfe92750796",
+        "a09a35458c702b33eeacc393d103063234e8bc28",
+    ),
+    "14B": (
+        "97e1e76335b7017d8f67c08a19d103c0504298c9",
+        "cf98f3b3bbb457ad9e2bb7baf9a0125b6b88caa8",
+    ),
+    "32B": (
+        "1818d35814b8319459f4bd55ed1ac8709630f003",
+        "5ede1c97bbab6ce5cda5812749b4c0bdf79b18dd",
+    ),
+    "72B": (
+        "587cc4061cf6a7cc0d429d05c109447e5cf063af",
+        "495f39366efef23836d0cfae4fbe635880d2be31",
+    ),
+}
+
 
 def _qwen_cards() -> list[ModelCard]:
     cards = []
     for size, *shape, base_positions, licence in _QWEN_SIZES:
-        for suffix, positions in (("", base_positions), ("-Instruct", _INSTRUCT_POSITIONS)):
+        kinds = (("", base_positions), ("-Instruct", _INSTRUCT_POSITIONS))
+        for (suffix, positions), revision in zip(kinds, _REVISIONS[size]):
             name = f"Qwen2.5-{size}{suffix}"
-            cards.append(ModelCard(name, f"Qwen/{name}", *shape, positions, licence))
+            cards.append(ModelCard(name, f"Qwen/{name}", *shape, positions, licence, revision))
     return cards
 
 

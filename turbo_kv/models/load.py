@@ -45,7 +45,7 @@ class LoadedModel:
     dtype_reason: str
 
 
-_kept: dict[tuple[Path, torch.device], LoadedModel] = {}
+_kept: dict[tuple[str, torch.device], LoadedModel] = {}
 _lock = Lock()
 
 
@@ -56,14 +56,22 @@ def load(name: str, device: str = "auto", progress: Progress = silent) -> Loaded
     or do not fit, and folders that hold no supported model.
     """
     target = choose_device(device)
+    key = (_identity(name), target)
     with _lock:
-        shown, folder = _find(name, progress)
-        key = (folder.resolve(), target)
         if key not in _kept:
+            shown, folder = _find(name, progress)
             config = read_config(folder)
             _forget()
             _kept[key] = _read(shown, folder, config, target, progress)
         return _kept[key]
+
+
+def _identity(name: str) -> str:
+    """What tells two models apart; files that went away meanwhile are still the same model."""
+    try:
+        return card(name).name
+    except ValueError:
+        return os.path.abspath(os.path.expanduser(name))
 
 
 def _find(name: str, progress: Progress) -> tuple[str, Path]:
