@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from turbo_kv.quant import lloyd_max
+from turbo_kv.quant import fast, lloyd_max
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.scalar import ScalarCodebook
 
@@ -32,11 +32,17 @@ def make(config: QuantConfig, head_dim: int, device: torch.device | str = "cpu")
     return CODEBOOKS[config.codebook](config.codebook_bits, head_dim, device)
 
 
-def _lloyd_max(bits: int, head_dim: int, device: torch.device | str) -> Codebook:
-    levels = lloyd_max.codebook(bits, head_dim)
-    return ScalarCodebook(levels.centroids, levels.boundaries, head_dim, device)
+def _scalar(
+    levels_for: Callable[[int, int], lloyd_max.Codebook],
+) -> Callable[[int, int, torch.device | str], Codebook]:
+    def make(bits: int, head_dim: int, device: torch.device | str) -> Codebook:
+        levels = levels_for(bits, head_dim)
+        return ScalarCodebook(levels.centroids, levels.boundaries, head_dim, device)
+
+    return make
 
 
 CODEBOOKS: dict[str, Callable[[int, int, torch.device | str], Codebook]] = {
-    "lloyd-max": _lloyd_max,
+    "lloyd-max": _scalar(lloyd_max.codebook),
+    "fast": _scalar(fast.codebook),
 }

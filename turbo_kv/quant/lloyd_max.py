@@ -66,10 +66,10 @@ def codebook(bits: int, head_dim: int) -> Codebook:
         raise ValueError(f"head_dim is {head_dim}; a codebook needs at least 3 dimensions")
     boundaries = _first_guess(bits, head_dim)
     for _ in range(NEWTON_STEPS):
-        mass, mean = _cells(boundaries, head_dim)
+        mass, mean = cells(boundaries, head_dim)
         gap = boundaries - (mean[1:] + mean[:-1]) / 2
         boundaries = boundaries - torch.linalg.solve(_slopes(boundaries, mass, mean, head_dim), gap)
-    mass, mean = _cells(boundaries, head_dim)
+    mass, mean = cells(boundaries, head_dim)
     return Codebook(
         centroids=mean.float(),
         boundaries=boundaries.float(),
@@ -85,7 +85,7 @@ def _first_guess(bits: int, head_dim: int) -> Tensor:
     return torch.tensor(quantiles, dtype=torch.float64).clamp(-0.9, 0.9)
 
 
-def _cells(boundaries: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
+def cells(boundaries: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
     """Probability and mean of every cell between the boundaries, -1 and 1."""
     one = boundaries.new_ones(1)
     edges = torch.cat((-one, boundaries, one))

@@ -26,6 +26,7 @@ class ScalarCodebook:
     ) -> None:
         self.bits = int(log2(len(centroids)))
         self.head_dim = head_dim
+        self.centroids = centroids
         self.boundaries = boundaries.to(device).unbind()
         self.windows = window_table(centroids.to(device), self.bits)  # (windows, levels)
 

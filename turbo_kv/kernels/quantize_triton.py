@@ -1,0 +1,260 @@
+"""New keys and values of one layer, centred, rotated, coded and written into pages: one launch.
+
+A program owns one page of one head. It runs along the page's fields; a field is 16 tokens, read in
+groups of 16 channels. With H_D = H_(D/16) ⊗ H_16 a group is multiplied by H_16 on the tensor cores,
+and groups are added and subtracted among each other in registers. An fp32 value is there the sum of
+its upper ten bits of mantissa and the exact rest, so products keep 22 bits. H stays unnormalized:
+codes depend on y_i/‖y‖ alone, and scales divide by √D.
+
+A level travels as one integer, WEIGHT times its square rounded to a number whose low four bits are
+the code. Comparing with the boundaries selects it; its sum over a vector is the squared norm of the
+codes, its low bits go into the word.
+
+Keys lose R(j) μ: with j = page start + n the mean is turned to the page once, and by n < 128 from
+the first rows of the table, which stay in L1. That rounds differently from `Center.key_offset`, and
+sums run in another order than the reference's, so a coordinate may fall on the other side of a
+boundary that it touches to within rounding. Does not know who owns the pages.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from turbo_kv.kernels.pages import FIELDS, FIRST_BIT, ROWS, Pages, page_count
+from turbo_kv.quant.centering import Center
+from turbo_kv.quant.quantizer import TurboQuantizer
+
+HEAD_DIMS = (32, 64, 128)
+WEIGHT = tl.constexpr(2.0**21)  # 128 squares of the largest level, 7.5, stay below 2^31
+GROUP = tl.constexpr(16)  # channels that one product mixes
+
+
+def append(
+    key_states: Tensor,
+    value_states: Tensor,
+    pages: tuple[Pages, Pages],
+    quantizer: TurboQuantizer,
+    center: Center | None,
+    cos_sin: tuple[Tensor, Tensor],
+) -> None:
+    """Code states (B, H, T, D) as the newest T of the `length` tokens of both pages.
+
+    Whoever calls has added T to the lengths already; there must be room for them. Codes are those
+    of `quantizer` on centred states, but for ties; scales may differ in their last bit.
+    key_states, value_states: fp16, bf16 or fp32, channels contiguous.
+    cos_sin: of every slot there is room for, fp32 (capacity, D).
+    """
+    batch, heads, tokens, head_dim = key_states.shape
+    keys, values = pages
+    grid = (page_count(tokens - 1, keys.bits) + 1, batch * heads, 2)
+    means = (keys.scales, keys.scales) if center is None else (center.key_mean, center.value_mean)
+    _append[grid](
+        *(key_states, value_states, *key_states.stride()[:3], *value_states.stride()[:3]),
+        *(keys.words, values.words, keys.scales, values.scales, keys.length),
+        *(*means, quantizer.rotation.matrix, *cos_sin, quantizer.rotation.matrix.stride(0)),
+        *(heads, tokens, keys.words.shape[2], values.words.shape[2]),
+        D=head_dim,
+        BITS=keys.bits,
+        FIELDS=FIELDS[keys.bits],
+        FIRST_BIT=FIRST_BIT[keys.bits],
+        ROWS=ROWS,
+        CENTRED=center is not None,
+        **tables(quantizer),
+        num_warps=1,
+    )
+
+
+def tables(quantizer: TurboQuantizer) -> dict[str, tuple]:
+    """Boundaries above zero, for ‖y‖ = 1, and weighted squares of the positive levels."""
+    book = quantizer.codebook
+    scale = quantizer.head_dim**0.5
+    half = 2**book.bits // 2
+    boundaries = tuple(boundary.item() for boundary in book.boundaries[half:])
+    levels = [level.item() * scale for level in book.centroids[half:]]
+    squares = tuple(_tagged(level**2, half + n) for n, level in enumerate(levels))
+    return {"BOUNDARIES": boundaries, "SQUARES": squares}
+
+
+def _tagged(square: float, code: int) -> int:
+    """WEIGHT · square, rounded to a number that ends in the code's four bits."""
+    return 16 * round((WEIGHT.value * square - code) / 16) + code
+
+
+@triton.jit
+def _append(
+    key_states,
+    value_states,
+    key_batch,
+    key_head,
+    key_token,
+    value_batch,
+    value_head,
+    value_token,
+    key_words,
+    value_words,
+    key_scales,
+    value_scales,
+    length,
+    key_mean,
+    value_mean,
+    matrix,
+    cos,
+    sin,
+    matrix_row,
+    heads,
+    tokens,
+    key_pages,
+    value_pages,
+    D: tl.constexpr,
+    BITS: tl.constexpr,
+    FIELDS: tl.constexpr,
+    FIRST_BIT: tl.constexpr,
+    ROWS: tl.constexpr,
+    CENTRED: tl.constexpr,
+    BOUNDARIES: tl.constexpr,
+    SQUARES: tl.constexpr,
+):
+    stop = tl.load(length)
+    start = stop - tokens
+    page = start // (ROWS * FIELDS) + tl.program_id(0)
+    head = tl.program_id(1)
+    batch = head // heads
+    if page * ROWS * FIELDS < stop:
+        if tl.program_id(2) == 0:
+            states = key_states + batch.to(tl.int64) * key_batch + (head % heads) * key_head
+            words = key_words + (head.to(tl.int64) * key_pages + page) * ROWS * D
+            scales = key_scales + (head.to(tl.int64) * key_pages + page) * ROWS * FIELDS
+            _page(
+                states, key_token, words, scales, key_mean + head * D, matrix, matrix_row, cos, sin,
+                page * ROWS * FIELDS, start, stop, D, BITS, FIELDS, FIRST_BIT, ROWS,
+                CENTRED, CENTRED, BOUNDARIES, SQUARES,
+            )  # fmt: skip
+        else:
+            states = value_states + batch.to(tl.int64) * value_batch + (head % heads) * value_head
+            words = value_words + (head.to(tl.int64) * value_pages + page) * ROWS * D
+            scales = value_scales + (head.to(tl.int64) * value_pages + page) * ROWS * FIELDS
+            _page(
+                states, value_token, words, scales, value_mean + head * D, matrix, matrix_row, cos,
+                sin, page * ROWS * FIELDS, start, stop, D, BITS, FIELDS, FIRST_BIT, ROWS,
+                CENTRED, False, BOUNDARIES, SQUARES,
+            )  # fmt: skip
+
+
+@triton.jit
+def _page(
+    states, row_stride, words, scales, mean, matrix, matrix_row, cos, sin,
+    first, start, stop,
+    D: tl.constexpr, BITS: tl.constexpr, FIELDS: tl.constexpr, FIRST_BIT: tl.constexpr,
+    ROWS: tl.constexpr, CENTRED: tl.constexpr, TURNED: tl.constexpr,
+    BOUNDARIES: tl.constexpr, SQUARES: tl.constexpr,
+):  # fmt: skip
+    """Code the tokens from `start` to `stop` that lie in the page beginning at slot `first`."""
+    GROUPS: tl.constexpr = D // GROUP
+    rows = tl.arange(0, ROWS)
+    channels = tl.arange(0, GROUP)
+    hadamard = _hadamard()
+
+    # Per group of channels: its signs, and what the mean is in the page's own frame, both negated.
+    signs = ()
+    near, far = (), ()
+    for g in tl.static_range(GROUPS):
+        sign = tl.where(tl.load(matrix + (channels + g * GROUP) * matrix_row) > 0, 1.0, -1.0)
+        signs += (sign,)
+        if CENTRED:
+            own = tl.load(mean + channels + g * GROUP) * -sign
+            if TURNED:
+                half: tl.constexpr = D // 2
+                pair = channels + (g * GROUP) % half
+                side: tl.constexpr = -1.0 if g * GROUP < half else 1.0
+                other = tl.load(mean + (g * GROUP + half) % D + channels) * -sign * side
+                c, s = tl.load(cos + first * D + pair), tl.load(sin + first * D + pair)
+                near += (own * c + other * s,)
+                far += (other * c - own * s,)
+            else:
+                near += (own,)
+
+    packed = ()
+    for g in tl.static_range(GROUPS):
+        packed += (tl.zeros((ROWS, GROUP), tl.int32),)
+    kept = tl.zeros((ROWS,), tl.int32)
+
+    for field in range(0, FIELDS):
+        slots = first + ROWS * field + rows
+        new = (slots >= start) & (slots < stop)
+        shift = FIRST_BIT + BITS * field
+        kept |= tl.where(slots < start, (2**BITS - 1) << shift, 0)
+        y = ()
+        for g in tl.static_range(GROUPS):
+            x = tl.load(
+                states
+                + (slots - start).to(tl.int64)[:, None] * row_stride
+                + (channels + g * GROUP)[None, :],
+                mask=new[:, None],
+                other=0.0,
+            ).to(tl.float32)
+            if CENTRED:
+                if TURNED:
+                    pair = channels + (g * GROUP) % (D // 2)
+                    table = (ROWS * field + rows)[:, None] * D + pair[None, :]
+                    offset = near[g][None, :] * tl.load(cos + table)
+                    offset += far[g][None, :] * tl.load(sin + table)
+                    x = x * signs[g][None, :] + offset
+                else:
+                    x = x * signs[g][None, :] + near[g][None, :]
+            else:
+                x = x * signs[g][None, :]
+            upper = (x.to(tl.int32, bitcast=True) & ~0x1FFF).to(tl.float32, bitcast=True)
+            mixed = tl.dot(upper, hadamard, input_precision="tf32")
+            mixed = tl.dot(x - upper, hadamard, mixed, input_precision="tf32")
+            y += (mixed,)
+        y = _mix_groups(y, GROUPS)
+
+        squares = tl.zeros((ROWS, GROUP), tl.float32)
+        for g in tl.static_range(GROUPS):
+            squares += y[g] * y[g]
+        square = tl.sum(squares, 1)
+        norm = tl.sqrt(square)[:, None]
+        inside = tl.where(new, 2**BITS - 1, 0)[:, None]
+        total = tl.zeros((ROWS, GROUP), tl.int32)
+        words_of_field = ()
+        for g in tl.static_range(GROUPS):
+            size = tl.abs(y[g])
+            level = tl.full((ROWS, GROUP), SQUARES[0], tl.int32)
+            for n in tl.static_range(2 ** (BITS - 1) - 1):
+                level = tl.where(size > BOUNDARIES[n] * norm, SQUARES[n + 1], level)
+            total += level
+            below = tl.where(y[g] > 0, 0, -1)
+            words_of_field += (packed[g] | (((level ^ below) & inside) << shift),)
+        packed = words_of_field
+        scale = tl.sqrt(square / tl.sum(total, 1).to(tl.float32) * WEIGHT)
+        tl.store(scales + ROWS * field + rows, scale.to(tl.float16), mask=new)
+
+    for g in tl.static_range(GROUPS):
+        at = words + rows[:, None] * D + (channels + g * GROUP)[None, :]
+        old = tl.load(at, mask=(kept != 0)[:, None], other=0).to(tl.int32)
+        tl.store(at, (packed[g] | (old & kept[:, None])).to(tl.int16))
+
+
+@triton.jit
+def _mix_groups(y, GROUPS: tl.constexpr):
+    """The Walsh-Hadamard transform over the groups, unnormalized."""
+    for level in tl.static_range(5):
+        if 2**level < GROUPS:
+            mixed = ()
+            for g in tl.static_range(GROUPS):
+                if (g >> level) & 1:
+                    mixed += (y[g - 2**level] - y[g],)
+                else:
+                    mixed += (y[g] + y[g + 2**level],)
+            y = mixed
+    return y
+
+
+@triton.jit
+def _hadamard():
+    """H_16, of ±1: entry (i, j) is -1 where i & j has an odd number of ones."""
+    common = tl.arange(0, 16)[:, None] & tl.arange(0, 16)[None, :]
+    common ^= common >> 2
+    common ^= common >> 1
+    return tl.where((common & 1) == 0, 1.0, -1.0)
