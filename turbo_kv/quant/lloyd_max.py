@@ -51,7 +51,7 @@ def density(t: Tensor, head_dim: int) -> Tensor:
 
 def probabilities(bits: int, head_dim: int) -> Tensor:
     """How often theory uses each level of a codebook: (2^bits,), fp64, of sum 1."""
-    return _cells(codebook(bits, head_dim).boundaries.double(), head_dim)[0]
+    return cells(codebook(bits, head_dim).boundaries.double(), head_dim)[0]
 
 
 @cache
