@@ -198,3 +198,35 @@ def test_the_commit_is_the_checkouts_and_missing_outside_one(tmp_path):
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     assert head.stdout.startswith(commit(tmp_path))
+
+
+def test_the_family_is_measured_by_one_command_and_every_row_is_answered(tmp_path, monkeypatch):
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):  # restored after the command sets them
+        monkeypatch.setenv(name, "0")
+    flags = ("--models", "tiny,Qwen2.5-0.5B", "--contexts", 64, "--device", "cpu", "--offline")
+    result = run("bench", "family", *flags, "--out", tmp_path, "--machine", "a machine")
+    assert result.exit_code == 0, result.stderr
+    assert "a-machine.json" in result.stderr
+    rows = json.loads((tmp_path / "family" / "a-machine.json").read_text("utf-8"))["rows"]
+    assert [row["missing"] is None for row in rows] == [True, False]
+    assert "HF_HUB_OFFLINE forbids the network" in rows[1]["missing"]
+    assert set(rows[0]["stamp"]) >= STAMP
+    report = (tmp_path / "family.md").read_text("utf-8")
+    assert "| a machine | tiny | trained | 64 |" in report
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--contexts", "many"), "give whole numbers with commas between"),
+        (("--models", "Qwen2.5-9B"), "is not known"),
+        (("--text", "absent.txt"), "give a file, or wikitext-2"),
+        (("--windows", -1), "windows is -1"),
+        (("--device", "tpu"), "'tpu' is not available"),
+    ],
+)
+def test_a_mistake_about_the_family_is_one_line_and_status_2(tmp_path, arguments, message):
+    result = run("bench", "family", *arguments, "--out", tmp_path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,8 @@
 
 from turbo_kv.measure.cosines import DEFINITIONS
 
+PACKAGES = ("turbo_kv", "commit", "torch", "transformers")
+
 
 def row(model, context=2048, weights="trained", device="cpu", missing=None, **changes):
     """A row in the form of the result files, with round figures."""
@@ -48,5 +50,6 @@ def row(model, context=2048, weights="trained", device="cpu", missing=None, **ch
         "text": {"name": "Prose", "sha256": "0", "windows": 1} if weights == "trained" else None,
         **(dict.fromkeys(figures) if missing else figures),
         "missing": missing,
+        "stamp": {"date": "2026-01-02T03:04:05"} | dict.fromkeys(PACKAGES, "1.0"),
         **changes,
     }

@@ -31,8 +31,8 @@ def test_a_row_that_is_missing_measures_nothing():
     ("added", "names"),
     [
         (row("tiny"), {"4.9×", "0.999", "CPU"}),
-        (row("Qwen2.5-3B"), {"4.9×", "+0.58", "CPU"}),
-        (row("Qwen2.5-7B", 2048, device="mps"), {"4.9×", "MPS", "partially"}),
+        (row("Qwen2.5-3B"), {"4.9×", "0.999", "+0.58", "CPU"}),
+        (row("Qwen2.5-7B", 2048, device="mps"), {"4.9×", "0.999", "MPS", "partially"}),
         (row("Qwen2.5-7B", 8192, "random", "cuda"), {"4.9×", "448 MB"}),
     ],
     ids=lambda value: value["model"] if isinstance(value, dict) else None,
@@ -51,7 +51,7 @@ def test_measured_bytes_take_the_place_of_computed_ones():
 def test_the_bundled_model_answers_where_a_larger_one_is_missing_and_says_so():
     found = told([row("tiny")])
     assert found["+0.58"].how == ABSENT
-    assert found["+0.58"].ours == "tiny, 2,048 tokens: 10.00 → 10.50 (+5.0% ± 1.0%)"
+    assert found["+0.58"].ours == "not this model; tiny, 2,048 tokens: 10.00 → 10.50 (+5.0% ± 1.0%)"
 
 
 @pytest.mark.parametrize("rows", [[], [row("Qwen2.5-7B", 8192)]], ids=["none", "some"])

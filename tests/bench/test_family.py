@@ -1,6 +1,7 @@
 """Laws of the family table: rows survive an early end, other machines, and what cannot be had."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -67,15 +68,26 @@ def test_an_early_end_keeps_what_is_finished_and_the_next_run_goes_on(
     assert not list(tmp_path.glob("family/*.part"))
 
 
-def test_other_code_another_text_and_other_bits_are_measured_anew(measured, measure, monkeypatch):
-    measure()
-    measure(config=QuantConfig(bits=4))
+def test_other_code_takes_the_place_of_a_row_and_another_text_stands_beside_it(
+    measured, monkeypatch, tmp_path
+):
+    one = partial(run, tmp_path, models=["tiny"], contexts=[64], device="cpu")
+    for text in (TEXT, replace(TEXT, windows=3), replace(TEXT, text="another")):
+        one(text)
     monkeypatch.setattr(family, "stamp", lambda: {"turbo_kv": "0.1.0", "commit": "other"})
+    path = one(TEXT)
+    assert len(measured) == 4
+    assert [row["text"]["windows"] for row in rows(path)] == [3, 2, 2]
+    assert [row["stamp"]["commit"] == "other" for row in rows(path)] == [False, False, True]
+
+
+def test_a_row_that_lacks_a_later_choice_is_the_row_of_its_default(measured, measure):
     path = measure()
-    assert len(measured) == 6
-    told = [(row["context"], row["config"]["bits"], row["stamp"]["commit"]) for row in rows(path)]
-    assert len(told) == len(set(told)) == 4
-    assert (64, 3, "other") in told
+    older = json.loads(path.read_text(encoding="utf-8"))
+    for row in older["rows"]:
+        del row["config"]["codebook"]
+    path.write_text(json.dumps(older), encoding="utf-8")
+    assert len(rows(measure())) == len(measured) == 2
 
 
 def test_a_result_file_that_changes_meanwhile_is_no_other_code(measured, measure, monkeypatch):

@@ -159,6 +159,8 @@ def test_an_uploaded_text_is_shown_and_measured(visit, tmp_path):
 def test_every_size_and_theme_fits_and_is_accessible(visit, page, theme, size):
     page.set_viewport_size(size)
     visit(f"/?__theme={theme}")
+    page.get_by_role("button", name="Claimed and measured").click()
+    expect(page.locator("#measured table")).to_contain_text("448 MB → 91 MB")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert violations(page) == []
 

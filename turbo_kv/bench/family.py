@@ -39,7 +39,6 @@ def run(
     models: Sequence[str] = MODELS,
     contexts: Sequence[int] = CONTEXTS,
     device: str = "auto",
-    config: QuantConfig | None = None,
     machine: str | None = None,
     progress: Progress = silent,
 ) -> Path:
@@ -57,7 +56,7 @@ def run(
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
     made_with = stamp()
     jobs = [
-        Job(model, context, target, text, config or QuantConfig())
+        Job(model, context, target, text, QuantConfig())
         for model, context in product(models, contexts)
     ]
     for index, job in enumerate(jobs):
@@ -106,7 +105,10 @@ def _figures(job: Job, progress: Progress) -> dict[str, Any]:
 
 
 def _is_of(row: dict[str, Any], job: Job) -> bool:
-    return all(row[name] == value for name, value in job.identity.items())
+    identity = job.identity
+    same = all(row[name] == identity[name] for name in identity if name != "config")
+    # An older row may lack a choice that came later, and was measured with its default.
+    return same and QuantConfig(**row["config"]) == job.config
 
 
 def _is_finished(row: dict[str, Any], made_with: dict[str, Any]) -> bool:

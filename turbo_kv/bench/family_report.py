@@ -87,7 +87,7 @@ def claims_table(made: list[Claim]) -> Table:
     return Table("Claims", header, lines, left=4)
 
 
-def summary_table(rows: Iterable[Row]) -> Table:
+def summary_table(rows: list[Row]) -> Table:
     """A line a row: bytes, seconds, and the damage where there are weights to have it."""
     lines = [
         [
@@ -103,11 +103,15 @@ def summary_table(rows: Iterable[Row]) -> Table:
     ]
     header = ["model", "weights", "machine", "tokens", "K and V, MiB", "capture, s", "quantize, s"]
     return Table(
-        "The family", [*header, "attention KL", "perplexity", "next-token KL"], lines, left=3
+        "The family",
+        [*header, "attention KL", "perplexity", "next-token KL"],
+        lines,
+        f"KL in nats, perplexity as change from exact, ± one standard error. {_provenance(rows)}",
+        left=3,
     )
 
 
-def memory_table(rows: Iterable[Row]) -> Table:
+def memory_table(rows: list[Row]) -> Table:
     """Bytes and seconds."""
     lines = [
         [
@@ -129,7 +133,8 @@ def memory_table(rows: Iterable[Row]) -> Table:
         lines,
         "Bytes of the live cache's storage, scales and means included, against bf16. Capture is "
         "one prefill that keeps all states, quantize their way into the live cache. Peak: of the "
-        "whole process on a CPU, of all allocations on a GPU; random weights: one layer at a time.",
+        "whole process on a CPU, of all allocations on a GPU; random weights: one layer at a time. "
+        + _provenance(rows),
         left=3,
     )
 
@@ -200,16 +205,31 @@ def missing_table(rows: Iterable[Row]) -> Table:
 
 
 def claims_json(rows: list[Row]) -> dict[str, Any]:
-    """The claims as the page reads them, with how many rows of which machines they rest on."""
+    """The claims as the page reads them, and each machine with the stamp of its last row."""
     return {
         "claims": [asdict(claim) for claim in claims(rows)],
-        "machines": sorted({row["machine"] for row in _done(rows)}),
-        "rows": len(_done(rows)),
+        "machines": _last_stamps(rows),
     }
 
 
 def _done(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if row["missing"] is None]
+
+
+def _last_stamps(rows: Iterable[Row]) -> dict[str, Row]:
+    """The machines whose rows are measured, each with the stamp of its newest row."""
+    rows = sorted(_done(rows), key=lambda row: row["stamp"]["date"])
+    return {row["machine"]: row["stamp"] for row in rows}
+
+
+def _provenance(rows: Iterable[Row]) -> str:
+    """With what the rows were measured, a sentence a machine."""
+    said = (
+        f"{machine}: turbo_kv {stamp['turbo_kv']} at {stamp['commit']}, torch {stamp['torch']}, "
+        f"transformers {stamp['transformers']}, {stamp['date'][:10]}."
+        for machine, stamp in _last_stamps(rows).items()
+    )
+    return " ".join(said)
 
 
 def _who(row: Row) -> list[str]:

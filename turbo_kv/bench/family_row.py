@@ -33,8 +33,10 @@ from turbo_kv.quant.config import QuantConfig
 
 @dataclass(frozen=True)
 class Job:
-    """What one row is about. device: "cpu", "cuda" or "mps"; model: as `load` takes it, or a
-    catalog name behind "shape:"."""
+    """What one row is about.
+
+    model: as `load` takes it, or a catalog name behind "shape:". device: "cpu", "cuda" or "mps".
+    """
 
     model: str
     context: int
@@ -65,8 +67,8 @@ class Job:
 class Measured:
     """The figures of one row; those that random weights would make meaningless are None.
 
-    memory: bytes held by the live cache against bf16. seconds: load, capture (one prefill that
-    keeps all states), quantize (all of them into the live cache), exact and packed (forwards).
+    memory: bytes held by the live cache against bf16. seconds: capture (one prefill that keeps all
+    states), quantize (all of them into the live cache), exact and packed (all forwards).
     peak_bytes: of the process on a CPU, of its allocations on CUDA.
     cosine: keys and values, by every definition. attention: over the last 256 queries.
     quality: next tokens through the live cache, over all `windows`, each read afresh; the other

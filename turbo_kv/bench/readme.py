@@ -175,7 +175,7 @@ def claims() -> str:
 def family_rows() -> str:
     """A line a model, context and machine."""
     table = family_report.summary_table(family.read(RESULTS))
-    return markdown(table.header, table.lines, table.left)
+    return markdown(table.header, table.lines, table.left) + f"\n{table.note}\n"
 
 
 @results_table("line")

@@ -43,10 +43,13 @@ def html(stored: dict[str, Any]) -> str:
 def _finding(stored: dict[str, Any]) -> str:
     claims = stored["claims"]
     measured = sum(claim["how"] == "measured" for claim in claims)
-    machines = " and ".join(stored["machines"]) or "no machine yet"
+    machines = " and ".join(
+        f"{name} ({made['date'][:10]})" for name, made in stored["machines"].items()
+    )
     return (
-        f"{measured} of {len(claims)} claims are measured, on {machines}. A row of random weights "
-        "has a model's exact shapes: its bytes are real, and it has no quality."
+        f"{measured} of {len(claims)} claims are measured, on {machines or 'no machine yet'}. "
+        "Random weights stand for a model's exact shapes: their bytes are real, and they have no "
+        "quality."
     )
 
 
