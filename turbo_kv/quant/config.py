@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 Centering = Literal["off", "bias", "mean"]
-Codebook = Literal["lloyd-max", "fast"]
+Codebook = Literal[
+    "lloyd-max",
+    "fast",
+]
 QjlBudget = Literal["on-top", "inside"]
 QjlOn = Literal["both", "keys"]
 
