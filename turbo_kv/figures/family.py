@@ -78,7 +78,8 @@ def cosines(row: Row) -> tuple[Figure, str]:
             distances, range(len(names)), color=colour, marker=marker, label=side, zorder=2
         )
     axes.axvline(1 - 0.999, color=BEFORE, linestyle="--", linewidth=1)
-    axes.annotate(" 0.999", (1 - 0.999, len(names) - 0.4), fontsize=8, color=BEFORE)
+    place = {"xytext": (3, 0), "textcoords": "offset points", "fontsize": 8, "color": BEFORE}
+    axes.annotate("0.999", (1 - 0.999, len(names) - 0.4), **place)
     axes.set_xscale("log")
     axes.invert_xaxis()
     axes.xaxis.set_major_formatter(FuncFormatter(lambda distance, _: f"{1 - distance:.6g}"))
