@@ -81,14 +81,14 @@ def test_a_click_and_the_keyboard_open_a_head(visit):
 
 def test_stop_ends_a_run_and_keeps_the_result(visit):
     page = visit()
-    before = page.locator("#headline").inner_text()
+    before = page.locator("#headline .headline").inner_text()
     page.locator("#context input").fill("8192")
     page.locator("#run").click()
     page.locator("#stop:not([disabled])").click(timeout=SLOW)
     expect(page.locator("#status")).to_contain_text("Stopped", timeout=SLOW)
     expect(page.locator("#run")).to_be_enabled()
     expect(page.locator("#verdict")).to_contain_text("previous run")
-    assert page.locator("#headline").inner_text() == before
+    assert page.locator("#headline .headline").inner_text() == before
     expect(page.locator(".heat .pending")).to_have_count(0)
 
 
@@ -106,12 +106,12 @@ def test_stop_ends_a_run_and_keeps_the_result(visit):
 )
 def test_a_text_that_cannot_be_measured_is_said_at_the_field(visit, text, said):
     page = visit()
-    before = page.locator("#headline").inner_text()
+    before = page.locator("#headline .headline").inner_text()
     own_text(page, text)
     page.locator("#run").click()
     expect(page.locator("#text-message [role=alert]")).to_contain_text(said, timeout=SLOW)
     expect(page.locator("#run")).to_be_enabled()
-    assert page.locator("#headline").inner_text() == before
+    assert page.locator("#headline .headline").inner_text() == before
 
 
 def test_a_context_beyond_the_model_is_said_at_the_field(visit):

@@ -1,36 +1,62 @@
-"""Makes the README's pictures: the page at desktop and phone width, light and dark.
+"""Makes the project's pictures: the first screen at every width and theme, each tab, the preview.
 
-Photographs the first paint, before any click. Knows which element says that the page is there.
+Photographs what a visitor finds before pressing anything. Knows which element says that the page is
+there; the tabs it finds by itself.
 """
 
 from pathlib import Path
 
+from playwright.sync_api import Page
+
 from turbo_kv.bench.served import PATIENCE, Served, served
 from turbo_kv.models.progress import Progress, silent
 
-WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
-THEMES = ("light", "dark")
+SIZES = {"desktop": (1280, 900), "phone": (390, 844), "preview": (1200, 630)}
+FIRST = [("desktop", "light"), ("desktop", "dark"), ("phone", "light"), ("phone", "dark")]
+TABS = [("desktop", "light"), ("phone", "dark")]
+STILL = {"animations": "disabled"}
 
 
 def screenshots(folder: Path, progress: Progress = silent) -> list[Path]:
-    """Write a PNG of the first screen per width and theme, and the whole page at 1280, light."""
+    """Write the PNGs: first screens, every tab light on a desktop and dark on a phone, a preview.
+
+    The preview is 1200 by 630, the size in which pages are shared.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    screens = [(width, theme) for width in WIDTHS for theme in THEMES]
-    made = []
+    made: list[Path] = []
     with served() as app:
-        for width, theme in screens:
-            progress(len(made) / len(screens), f"Photographing {width}, {theme}")
-            made.append(_photograph(app, width, theme, folder / f"{width}-{theme}.png"))
-        whole = folder / "page-light.png"
-        made.append(_photograph(app, "desktop", "light", whole, full_page=True))
+        for size, theme in FIRST:
+            progress(len(made) / 15, f"Photographing {size}, {theme}")
+            page = _opened(app, size, theme)
+            made.append(folder / f"{size}-{theme}.png")
+            page.screenshot(path=made[-1], **STILL)
+            if (size, theme) in TABS:
+                made += _tabs(page, folder, f"{size}-{theme}")
+            page.close()
+        page = _opened(app, "preview", "light")
+        page.evaluate("document.documentElement.style.zoom = 0.8")
+        made.append(folder / "preview.png")
+        page.screenshot(path=made[-1], **STILL)
+        page.close()
     return made
 
 
-def _photograph(app: Served, width: str, theme: str, path: Path, full_page: bool = False) -> Path:
-    page = app.browser.new_page(viewport=dict(zip(("width", "height"), WIDTHS[width])))
+def _tabs(page: Page, folder: Path, kind: str) -> list[Path]:
+    """One picture of each tab, from its top to its end."""
+    made = []
+    for tab in page.get_by_role("tab").all():
+        tab.click()
+        page.wait_for_function("document.fonts.ready")
+        name = tab.inner_text().strip().lower()
+        page.locator("#tabs .finding:visible").first.wait_for(timeout=1000 * PATIENCE)
+        made.append(folder / f"{name}-{kind}.png")
+        page.locator("#tabs").screenshot(path=made[-1], **STILL)
+    return made
+
+
+def _opened(app: Served, size: str, theme: str) -> Page:
+    page = app.browser.new_page(viewport=dict(zip(("width", "height"), SIZES[size])))
     page.goto(f"{app.url}/?__theme={theme}", wait_until="domcontentloaded")
     page.locator("#run").wait_for(state="visible", timeout=1000 * PATIENCE)
     page.wait_for_function("document.fonts.ready")
-    page.screenshot(path=path, full_page=full_page, animations="disabled")
-    page.close()
-    return path
+    return page

@@ -17,6 +17,7 @@ from turbo_kv.ui import (
     form,
     generate_events,
     generate_tab,
+    head,
     learn_events,
     learn_tab,
     limits,
@@ -191,5 +192,5 @@ def launch(**options: Any) -> gr.Blocks:
     threading.Thread(
         target=engine.warm, args=(actions.captures, stored.session.request), daemon=True
     ).start()
-    demo.queue(max_size=16).launch(theme=THEME, css=css(), **LAUNCH | options)
+    demo.queue(max_size=16).launch(theme=THEME, css=css(), head=head.html(), **LAUNCH | options)
     return demo

@@ -53,8 +53,6 @@ def build() -> dict[str, gr.Component]:
             page["plan_memory"] = gr.Number(
                 request.memory / GIB,
                 label="Device memory, GiB",
-                minimum=1,
-                maximum=limits.LARGEST_DEVICE,
                 min_width=140,
                 elem_id="plan-memory",
             )

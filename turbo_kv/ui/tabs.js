@@ -1,0 +1,17 @@
+// Arrow keys, Home and End move between tabs; Gradio gives each its place in the tab order only.
+document.addEventListener('keydown', (event) => {
+  const tab = event.target.closest?.('[role=tab]');
+  if (!tab) return;
+  const tabs = [...tab.closest('[role=tablist]').querySelectorAll('[role=tab]')];
+  const at = tabs.indexOf(tab);
+  const to = {
+    ArrowRight: (at + 1) % tabs.length,
+    ArrowLeft: (at + tabs.length - 1) % tabs.length,
+    Home: 0,
+    End: tabs.length - 1,
+  }[event.key];
+  if (to === undefined) return;
+  event.preventDefault();
+  tabs[to].focus();
+  tabs[to].click();
+});
