@@ -21,9 +21,17 @@ LAYERS = {
         "tokenizers",
         "safetensors",
         "huggingface_hub",
+        "torchao",
         "turbo_kv.models",
     },
-    "cache": {"torch", "transformers", "turbo_kv.quant", "turbo_kv.kernels", "turbo_kv.cache"},
+    "cache": {
+        "torch",
+        "transformers",
+        "accelerate",
+        "turbo_kv.quant",
+        "turbo_kv.kernels",
+        "turbo_kv.cache",
+    },
     "measure": {
         *NUMERIC,
         "turbo_kv.quant",

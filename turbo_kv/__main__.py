@@ -58,7 +58,12 @@ _Text = Annotated[
 _Source = Annotated[
     str, typer.Option("--source", help="without --text: one of the built-in texts, by its name")
 ]
-_Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps")]
+_Device = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda, mps, or split over several")
+]
+_Dtype = Annotated[
+    str, typer.Option("--dtype", help="auto, bf16, fp16, fp32; int8 or int4 weights")
+]
 _Json = Annotated[
     str | None, typer.Option("--json", metavar="PATH|-", help="write the result; - for stdout")
 ]
@@ -91,6 +96,7 @@ def analyze(
     text: _Text = None,
     source: _Source = "Python language reference",
     device: _Device = "auto",
+    dtype: _Dtype = "auto",
     bits: _Bits = DEFAULT.bits,
     rotation: _Rotation = DEFAULT.rotation,
     qjl: _Qjl = DEFAULT.qjl,
@@ -105,7 +111,7 @@ def analyze(
     from turbo_kv.measure.analyze import analyze
 
     with status() as progress:
-        asked = {"config": _config(ctx), "source": source, "progress": progress}
+        asked = {"config": _config(ctx), "source": source, "dtype": dtype, "progress": progress}
         report = analyze(model, read_text(text), context, device, **asked)
     show_report(report)
     write(report.to_dict(), destination)
@@ -119,6 +125,10 @@ def perplexity(
     context: _Context = 2048,
     text: _Text = None,
     device: _Device = "auto",
+    dtype: _Dtype = "auto",
+    tensor_parallel: Annotated[
+        bool, typer.Option("--tensor-parallel", help="shard heads over torchrun's processes")
+    ] = False,
     chunk: Annotated[
         int, typer.Option(help="tokens a forward; 1 decodes as generation does")
     ] = 512,
@@ -136,13 +146,18 @@ def perplexity(
     """Predict a text through the live packed cache and exactly, and measure what is lost."""
     from turbo_kv.measure.induction import measure_recall
     from turbo_kv.measure.perplexity import measure_perplexity
+    from turbo_kv.models import placement
 
-    asked = {"model": model, "text": read_text(text), "context": context, "device": device}
+    asked = {"model": model, "text": read_text(text), "context": context, "dtype": dtype}
+    asked["device"] = placement.SHARD if tensor_parallel else device
     with status() as progress:
         asked |= {"config": _config(ctx), "progress": progress}
         reports = [measure_perplexity(**asked, chunk=chunk)]
         if recall:
             reports.append(measure_recall(**asked))
+    placement.leave()
+    if not placement.is_first():
+        return
     for report in reports:
         console.print(report.summary, highlight=False)
     write({key: value for each in reports for key, value in each.to_dict().items()}, destination)
@@ -160,6 +175,7 @@ def generate(
     sampling_seed: Annotated[int, typer.Option(help="of sampling, both streams alike")] = 0,
     model: _Model = "tiny",
     device: _Device = "auto",
+    dtype: _Dtype = "auto",
     bits: _Bits = DEFAULT.bits,
     rotation: _Rotation = DEFAULT.rotation,
     qjl: _Qjl = DEFAULT.qjl,
@@ -182,6 +198,7 @@ def generate(
         next(iter(EXAMPLES.values())) if given is None else given,
         *(model, new_tokens, temperature, top_p, sampling_seed, device),
         config=_config(ctx),
+        dtype=dtype,
     )
     with status() as progress:
         for transcript in compare_generation(request, progress):

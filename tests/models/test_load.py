@@ -11,8 +11,8 @@ import torch
 from transformers import AutoConfig, Qwen2ForCausalLM
 
 from turbo_kv.models import device as device_module
+from turbo_kv.models import hub, placement, tiny
 from turbo_kv.models import load as load_module
-from turbo_kv.models import tiny
 from turbo_kv.models.device import choose_device, choose_dtype, free_memory
 from turbo_kv.models.load import load
 
@@ -155,6 +155,31 @@ def test_damaged_weights_are_named(folder):
         load(str(folder))
 
 
+def test_a_damaged_header_is_named(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(b"\xff" * 64 + weights.read_bytes()[64:])
+    with pytest.raises(ValueError, match=f"the weights in {folder} are damaged"):
+        load(str(folder))
+
+
+def test_files_that_go_away_while_they_are_read_are_said(folder, monkeypatch):
+    tokenizer = load_module.AutoTokenizer.from_pretrained
+
+    def late(*arguments, **options):
+        shutil.rmtree(folder)
+        return tokenizer(*arguments, **options)
+
+    monkeypatch.setattr(load_module.AutoTokenizer, "from_pretrained", late)
+    with pytest.raises(ValueError, match="are damaged, or went away meanwhile"):
+        load(str(folder))
+
+
+def test_a_damaged_tokenizer_is_named(folder):
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match=f"{folder} are damaged, or went away"):
+        load(str(folder))
+
+
 @pytest.mark.parametrize(
     "changes", [{"num_hidden_layers": 3, "layer_types": None}, {"head_dim": 64}]
 )
@@ -208,11 +233,77 @@ def test_cpu_computes_in_fp32_when_that_leaves_half_the_memory(monkeypatch, para
 
 
 def test_weights_that_do_not_fit_are_refused_with_both_sizes(monkeypatch, checkpoint):
-    monkeypatch.setattr(device_module, "free_memory", lambda _: 1_000)
+    monkeypatch.setattr(placement, "room", lambda *_: 1_000)
     with pytest.raises(
         ValueError, match=r"0\.00 GB do not fit in the 0\.00 GB free on cpu; choose"
     ):
         load(str(checkpoint), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "dtype"),
+    [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
+)
+def test_the_dtype_asked_for_is_the_one_loaded(checkpoint, wanted, dtype):
+    loaded = load(str(checkpoint), "cpu", dtype=wanted)
+    assert {loaded.dtype, loaded.model.dtype} == {dtype}
+    assert loaded.dtype_reason == f"{wanted}: as asked"
+    assert load(str(checkpoint), "cpu", dtype=wanted) is loaded
+    assert load(str(checkpoint), "cpu") is not loaded
+
+
+def test_a_dtype_that_does_not_fit_is_told_one_that_does(monkeypatch):
+    monkeypatch.setattr(device_module, "free_memory", lambda _: 3_000)
+    with pytest.raises(ValueError, match=r"weights in fp32 .* choose --dtype bf16, a smaller mod"):
+        choose_dtype(CPU, 1_000, "fp32")
+    with pytest.raises(ValueError, match=r"16-bit weights .* choose --dtype int8, a smaller model"):
+        choose_dtype(CPU, 2_000, "auto")
+    with pytest.raises(ValueError, match=r"choose a smaller model or another device"):
+        choose_dtype(CPU, 4_000, "int4")
+    with pytest.raises(ValueError, match=r"dtype 'fp8' is not known; choose one of auto, bf16, fp"):
+        choose_dtype(CPU, 1_000, "fp8")
+
+
+def test_a_model_too_large_is_refused_before_its_download(monkeypatch):
+    monkeypatch.setattr(placement, "room", lambda *_: 2_000_000_000)
+    monkeypatch.setattr(hub, "fetch", lambda *_: pytest.fail("fetched"))
+    with pytest.raises(
+        ValueError, match=r"Qwen2\.5-7B: 16-bit weights of 15\.23 GB .* Qwen2\.5-0\.5B.* fits"
+    ):
+        load("Qwen2.5-7B", "cpu")
+
+
+@pytest.mark.parametrize(("wanted", "package"), [("int8", "torchao"), ("int4", "bitsandbytes")])
+def test_fewer_bits_without_their_package_are_refused_by_name(
+    checkpoint, monkeypatch, wanted, package
+):
+    monkeypatch.setattr(placement, "find_spec", lambda name: name != package or None)
+    with pytest.raises(ValueError, match=f"dtype {wanted!r} needs {package}, .*: pip install"):
+        load(str(checkpoint), "cpu", dtype=wanted)
+
+
+@pytest.mark.parametrize("wanted", ["int8", "int4"])
+def test_fewer_bits_answer_almost_alike(wanted):
+    pytest.importorskip({"int8": "torchao", "int4": "bitsandbytes"}[wanted])
+    tokens = torch.arange(300, 364)[None]
+    with torch.no_grad():
+        exact = load("tiny", "cpu", dtype="fp32").model(tokens).logits.log_softmax(-1)
+        loaded = load("tiny", "cpu", dtype=wanted)
+        fewer = loaded.model(tokens).logits.float().log_softmax(-1)
+    assert "weights by" in loaded.placement
+    divergence = (exact.exp() * (exact - fewer)).sum(-1).mean()
+    assert 0 < divergence < {"int8": 0.02, "int4": 0.5}[wanted]
+
+
+def test_free_memory_leaves_out_what_the_container_holds(monkeypatch, tmp_path):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(device_module, "_CONTAINER_LIMITS", (limit,))
+    limit.write_text(f"{2**30}\n")
+    (tmp_path / "memory.current").write_text(f"{2**29}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {2**28}\n")
+    assert free_memory(CPU) == 2**30 - 2**29 + 2**28
+    (tmp_path / "memory.current").write_text(f"{2**31}\n")
+    assert free_memory(CPU) == 0
 
 
 def test_free_memory_is_below_the_container_limit(monkeypatch, tmp_path):

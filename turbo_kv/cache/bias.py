@@ -28,16 +28,29 @@ def projection_biases(
     return [_center(attention, rope, attention_mask) for attention in attentions]
 
 
+def bias_of(projection: torch.nn.Module) -> torch.Tensor | None:
+    """A projection's bias wherever it lies: offloaded from its device, or this process's shard."""
+    if getattr(projection, "bias", None) is None:
+        return None
+    if projection.bias.is_meta:
+        from accelerate.utils import align_module_device
+
+        with align_module_device(projection):
+            return projection.bias.detach().clone()
+    bias = projection.bias.detach()
+    return bias.to_local() if hasattr(bias, "to_local") else bias
+
+
 @torch.no_grad()
 def _center(
     attention: torch.nn.Module, rope: RopeTable, attention_mask: torch.Tensor | None
 ) -> Center:
-    key_bias = attention.k_proj.bias
+    key_bias = bias_of(attention.k_proj)
     if key_bias is None or hasattr(attention, "k_norm"):
         raise ValueError(
             f"layer {attention.layer_idx} adds no bias to its keys; use centering 'mean' or 'off'"
         )
-    value_bias = attention.v_proj.bias
+    value_bias = bias_of(attention.v_proj)
     value_bias = torch.zeros_like(key_bias) if value_bias is None else value_bias
     per_head = (bias.float().view(-1, attention.head_dim) for bias in (key_bias, value_bias))
     if attention_mask is None:

@@ -13,6 +13,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from turbo_kv.cache.attending import attending
+from turbo_kv.cache.bias import bias_of
 from turbo_kv.cache.rope import RopeTable
 
 CHUNK = 512
@@ -136,8 +137,8 @@ class _Recorder:
 
 
 def _bias(attention: torch.nn.Module, projection: str) -> torch.Tensor | None:
-    bias = getattr(getattr(attention, projection, None), "bias", None)
-    return None if bias is None else bias.detach().view(-1, attention.head_dim)  # (H_kv, D)
+    bias = bias_of(getattr(attention, projection, None))
+    return None if bias is None else bias.view(-1, attention.head_dim)  # (H_kv, D)
 
 
 def _recording_attention(module, query, key, value, attention_mask, *, recorder, **kwargs):

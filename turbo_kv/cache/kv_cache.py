@@ -38,6 +38,7 @@ class TurboKVCache(Cache):
     read_back: let a prefill too attend to its tokens as stored, which measuring needs.
     quantize: which side to code; the other stays exact, in fp32.
     bias: per layer, the constants to subtract.
+    processes: how many share the model's KV heads, this cache holding its own.
 
     Raises ValueError for sliding windows, layers without RoPE, rope types without a test, and a
     head_dim that is odd or below 16.
@@ -52,6 +53,7 @@ class TurboKVCache(Cache):
         read_back: bool = False,
         quantize: Sides = "both",
         bias: Sequence[Center] | None = None,
+        processes: int = 1,
     ):
         quant = quant or QuantConfig()
         config = config.get_text_config(decoder=True)
@@ -64,7 +66,7 @@ class TurboKVCache(Cache):
             )
         self.quant = quant
         self.plan = Plan(
-            kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
+            kv_heads=_kv_heads(config) // processes,
             head_dim=head_dim(config),
             max_tokens=config.max_position_embeddings,
             rope=RopeTable.from_config(config),
@@ -98,7 +100,7 @@ class TurboKVCache(Cache):
         """
         if quant is not None and quant.centering == "bias":
             options["bias"] = projection_biases(model, attention_mask)
-        return cls(model.config, quant, **options)
+        return cls(model.config, quant, processes=getattr(model, "tp_size", None) or 1, **options)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs
@@ -145,6 +147,10 @@ def _quantizers(
         one_for_both = quantize == "both" and quant.for_values == quant
         values = keys if one_for_both else TurboQuantizer(head_dim, quant.for_values, device)
     return keys, values
+
+
+def _kv_heads(config: PreTrainedConfig) -> int:
+    return getattr(config, "num_key_value_heads", None) or config.num_attention_heads
 
 
 def _check_choices(exact_window: int, quantize: str) -> None:

@@ -18,6 +18,7 @@ from turbo_kv.measure.metrics import ExactAttention, cosine, relative_mse
 from turbo_kv.measure.report import LayerReport, ModelFacts, Report, Request, TextFacts
 from turbo_kv.measure.roundtrip import roundtrip
 from turbo_kv.models.load import LoadedModel, load
+from turbo_kv.models.memory import explained, reading, refuse_unless_fits
 from turbo_kv.models.progress import Progress, silent
 from turbo_kv.models.text import DEFAULT_SOURCE, PreparedText
 from turbo_kv.models.text import prepare as prepare_text
@@ -50,13 +51,14 @@ def analyze(
     config: QuantConfig = QuantConfig(),  # noqa: B008 (frozen)
     *,
     source: str = DEFAULT_SOURCE,
+    dtype: str = "auto",
     progress: Progress = silent,
 ) -> Report:
     """Measure what storing keys and values as `config` says does to a model's attention.
 
     The keywords are Request's. Raises ValueError for what cannot be loaded, read or stored.
     """
-    request = Request(model, text, context, device, config, source)
+    request = Request(model, text, context, device, config, source, dtype)
     prepared = prepare(request, lambda fraction, said: progress(0.7 * fraction, said))
     for report in measure(prepared, request.config):
         done = len(report.layers)
@@ -68,7 +70,10 @@ def prepare(request: Request, progress: Progress = silent) -> Prepared:
     """Load the model, cut the text, run it once and keep what attention saw."""
     clock = _Clock()
     loaded = load(
-        request.model, request.device, lambda fraction, said: progress(0.3 * fraction, said)
+        request.model,
+        request.device,
+        lambda fraction, said: progress(0.3 * fraction, said),
+        dtype=request.dtype,
     )
     clock.lap("load")
     limit = loaded.model.config.get_text_config().max_position_embeddings
@@ -79,15 +84,22 @@ def prepare(request: Request, progress: Progress = silent) -> Prepared:
 
 
 def read(loaded: LoadedModel, text: PreparedText, progress: Progress = silent) -> Prepared:
-    """Run a loaded model once over a prepared text and keep what attention saw."""
+    """Run a loaded model once over a prepared text and keep what attention saw.
+
+    Raises ValueError for a text that does not fit into memory beside the model.
+    """
     clock = _Clock()
-    captured = capture(loaded.model, text.tokens, progress=progress)
-    clock.lap("capture")
-    with torch.inference_mode():
-        exact = tuple(
-            ExactAttention(layer.queries, layer.keys, layer.values, layer.scaling)
-            for layer in captured.layers
-        )
+    tokens = text.tokens.shape[1]
+    need = reading(loaded.model.config.get_text_config(), loaded.dtype.itemsize)
+    refuse_unless_fits(need, tokens, loaded.device, "reading them and comparing a layer")
+    with explained(loaded.device, f"reading {tokens:,} tokens"):
+        captured = capture(loaded.model, text.tokens, progress=progress)
+        clock.lap("capture")
+        with torch.inference_mode():
+            exact = tuple(
+                ExactAttention(layer.queries, layer.keys, layer.values, layer.scaling)
+                for layer in captured.layers
+            )
     clock.lap("exact")
     return Prepared(
         model=model_facts(loaded),
@@ -113,7 +125,8 @@ def measure(prepared: Prepared, config: QuantConfig) -> Iterator[Report]:
     seconds = 0.0
     for index in range(report.model.layers):
         start = perf_counter()
-        layer = measure_layer(prepared, index, config)
+        with explained(prepared.capture.layers[index].keys.device, f"comparing layer {index}"):
+            layer = measure_layer(prepared, index, config)
         seconds += perf_counter() - start
         timing = prepared.timing | {"measure": seconds}
         report = replace(report, layers=(*report.layers, layer), timing=timing)

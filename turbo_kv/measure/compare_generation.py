@@ -11,6 +11,7 @@ from turbo_kv.cache.generate import generate_side_by_side
 from turbo_kv.measure.facts import model_facts, text_facts
 from turbo_kv.measure.transcript import GenerationRequest, Transcript
 from turbo_kv.models.load import load
+from turbo_kv.models.memory import explained, reading, refuse_unless_fits
 from turbo_kv.models.progress import Progress, silent
 from turbo_kv.models.prompt import prepare_prompt
 
@@ -23,8 +24,16 @@ def compare_generation(
     `progress` is called until the first step. Closing the iterator frees the caches. Raises
     ValueError for what cannot be loaded, read or generated.
     """
-    loaded = load(request.model, request.device, lambda done, said: progress(0.5 * done, said))
+    loaded = load(
+        request.model,
+        request.device,
+        lambda done, said: progress(0.5 * done, said),
+        dtype=request.dtype,
+    )
     prompt = prepare_prompt(loaded.tokenizer, request.prompt)
+    need = reading(loaded.model.config.get_text_config(), loaded.dtype.itemsize, caches=2)
+    tokens = prompt.tokens.shape[1] + request.new_tokens
+    refuse_unless_fits(need, tokens, loaded.device, "the prompt and two continuations")
     transcript = Transcript(
         request, model_facts(loaded), text_facts(prompt), prompt.tokens.shape[1]
     )
@@ -39,7 +48,7 @@ def compare_generation(
         seed=request.seed,
         progress=lambda done, said: progress(0.5 + 0.5 * done, said),
     )
-    with closing(steps):
+    with closing(steps), explained(loaded.device, "continuing the prompt"):
         for step in steps:
             transcript = replace(transcript, steps=(*transcript.steps, step))
             yield transcript

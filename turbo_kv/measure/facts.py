@@ -15,7 +15,7 @@ def model_facts(loaded: LoadedModel) -> ModelFacts:
         query_heads=config.num_attention_heads,
         kv_heads=config.num_key_value_heads,
         head_dim=head_dim(config),
-        device=str(loaded.device),
+        device=loaded.placement,
         dtype=str(loaded.dtype).removeprefix("torch."),
         weights_bytes=loaded.weights_bytes,
     )

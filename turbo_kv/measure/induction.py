@@ -73,6 +73,7 @@ def measure_recall(
     context: int = 2048,
     *,
     device: str = "auto",
+    dtype: str = "auto",
     config: QuantConfig | None = None,
     progress: Progress = silent,
 ) -> RecallReport:
@@ -80,7 +81,7 @@ def measure_recall(
 
     The keywords are `analyze`'s. Raises ValueError for what cannot be loaded, read or stored.
     """
-    loaded = load(model, device, lambda done, said: progress(0.1 * done, said))
+    loaded = load(model, device, lambda done, said: progress(0.1 * done, said), dtype=dtype)
     limit = longest_text(loaded)
     tokens = prepare(loaded.tokenizer, text, context, limit).tokens.to(loaded.device)
     tokens = tokens[:, : limit - ROOM]

@@ -18,6 +18,8 @@ from turbo_kv.measure.next_token import compare
 from turbo_kv.measure.quality import Quality
 from turbo_kv.measure.report import ModelFacts, StoredBytes, TextFacts
 from turbo_kv.models.load import load
+from turbo_kv.models.memory import explained, reading, refuse_unless_fits
+from turbo_kv.models.placement import over_processes
 from turbo_kv.models.progress import Progress, silent
 from turbo_kv.models.text import prepare
 from turbo_kv.quant.config import QuantConfig
@@ -97,6 +99,7 @@ def measure_perplexity(
     context: int = 2048,
     *,
     device: str = "auto",
+    dtype: str = "auto",
     config: QuantConfig | None = None,
     chunk: int = CHUNK,
     progress: Progress = silent,
@@ -108,10 +111,14 @@ def measure_perplexity(
     stored.
     """
     config = config or QuantConfig()
-    loaded = load(model, device, lambda done, said: progress(0.2 * done, said))
+    loaded = load(model, device, lambda done, said: progress(0.2 * done, said), dtype=dtype)
     prepared = prepare(loaded.tokenizer, text, context, longest_text(loaded))
+    tokens = prepared.tokens.shape[1]
+    need = reading(loaded.model.config.get_text_config(), loaded.dtype.itemsize, caches=2)
+    refuse_unless_fits(need, tokens, loaded.device, "reading them with two caches")
     cache = TurboKVCache.for_model(loaded.model, config, read_back=True)
-    with attending(loaded.model, PACKED_ATTENTION):
+    doing = f"predicting {tokens:,} tokens"
+    with attending(loaded.model, PACKED_ATTENTION), explained(loaded.device, doing):
         result = compare(
             loaded.model,
             prepared.tokens.to(loaded.device),
@@ -119,7 +126,7 @@ def measure_perplexity(
             chunk,
             lambda done, said: progress(0.2 + 0.8 * done, said),
         )
-    facts, tokens = model_facts(loaded), prepared.tokens.shape[1]
+    facts = model_facts(loaded)
     return PerplexityReport(
         model=facts,
         text=text_facts(prepared),
@@ -129,7 +136,7 @@ def measure_perplexity(
         path=path(chunk),
         quality=Quality.of(result.predictions),
         before_bytes=2 * facts.layers * facts.kv_heads * facts.head_dim * tokens * BF16_BITS // 8,
-        after=StoredBytes(**cache.stored()),
+        after=StoredBytes(**over_processes(cache.stored(), loaded.device)),
         reference_rate=tokens / result.reference_seconds,
         quantized_rate=tokens / result.quantized_seconds,
     )

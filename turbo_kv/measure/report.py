@@ -18,7 +18,8 @@ class Request:
     model: "tiny", a catalog name, or a local folder.
     text: the prompt; None for the built-in text that `source` names.
     context: tokens to read, at most; a shorter text is measured at its own length.
-    device: "auto", "cpu", "cuda" or "mps".
+    device: "auto", "cpu", "cuda", "mps", or "split" over several.
+    dtype: "auto", "bf16", "fp16", "fp32"; "int8" or "int4" for weights in fewer bits.
     """
 
     model: str = "tiny"
@@ -27,6 +28,7 @@ class Request:
     device: str = "auto"
     config: QuantConfig = field(default_factory=QuantConfig)
     source: str = "Python language reference"
+    dtype: str = "auto"
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,10 @@ def roundtrip(capture: Capture, index: int, config: QuantConfig) -> Roundtrip:
 
 
 def _roundtrip(capture: Capture, index: int, config: QuantConfig) -> Roundtrip:
-    layer, cos, sin = capture.layers[index], capture.cos, capture.sin
+    layer = capture.layers[index]
     keys, values = layer.keys.float(), layer.values.float()
+    # Layers may lie on different devices.
+    cos, sin = capture.cos.to(keys.device), capture.sin.to(keys.device)
     center = _center(capture, index, config)
     key_offset = 0.0 if center is None else center.key_offset(cos, sin)  # (B, H_kv, T, D)
     value_offset = 0.0 if center is None else center.value_offset()  # (B, H_kv, 1, D)
@@ -64,7 +66,8 @@ def _quantizer(head_dim: int, config: QuantConfig, device: torch.device) -> Turb
 def _center(capture: Capture, index: int, config: QuantConfig) -> Center | None:
     layer = capture.layers[index]
     if config.centering == "mean":
-        return Center.from_mean(layer.keys.float(), layer.values.float(), capture.cos, capture.sin)
+        cos, sin = (table.to(layer.keys.device) for table in (capture.cos, capture.sin))
+        return Center.from_mean(layer.keys.float(), layer.values.float(), cos, sin)
     if config.centering == "bias":
         if layer.key_bias is None or layer.value_bias is None:
             raise ValueError(

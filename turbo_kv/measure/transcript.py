@@ -23,7 +23,7 @@ _MIB = 2**20
 class GenerationRequest:
     """One prompt to continue twice.
 
-    model, device: as for `Request`. new_tokens: at most, in each stream.
+    model, device, dtype: as for `Request`. new_tokens: at most, in each stream.
     temperature: 0 for the likeliest token. top_p: share of the mass to sample from.
     seed: of sampling; the seed of `config` is the quantizer's.
     """
@@ -36,6 +36,7 @@ class GenerationRequest:
     seed: int = 0
     device: str = "auto"
     config: QuantConfig = field(default_factory=QuantConfig)
+    dtype: str = "auto"
 
 
 @dataclass(frozen=True)
