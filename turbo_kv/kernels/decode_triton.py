@@ -1,0 +1,208 @@
+"""Decode attention straight from packed pages on a GPU: split-K, two launches, no restored copy.
+
+With stored key j = R(j) μ_k + s_j Hᵀ c_j (see pagewise.py), H orthonormal,
+
+    q · k_j = Re Σ_p z_p e^{iθ_p j} + s_j (H q) · c_j        z = conj(q) μ_k, pair by pair of RoPE
+    Σ p_j v_j = μ_v + Hᵀ Σ p_j s_j c_j
+
+so a query is rotated once and an output un-rotated once. The mean of the keys costs no bandwidth:
+z is turned to the middle of a page in fp32, the first sum is its real part there, and what the
+tokens n of a page add, Re Σ z (e^{iθn} - 1), is a small product with a table of cosines and sines
+that all pages share. That product is fp16, so it is exact to 1e-4 where the mean sits in pairs
+that turn slowly, as Qwen2.5's does. Codes become levels by arithmetic (levels.py).
+
+Lengths are read on the device and the grid depends on capacity alone, so that a CUDA graph stays
+valid while a cache grows. Does not know who fills the pages, nor transformers.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from turbo_kv.kernels.decode_kernel import decode_combine, decode_split
+from turbo_kv.kernels.levels import Levels, fields, find_levels, ptx
+from turbo_kv.kernels.pages import FIELDS, Pages, page_tokens
+from turbo_kv.quant.centering import Center
+from turbo_kv.quant.quantizer import TurboQuantizer
+
+HEAD_DIMS = (64, 128)
+MOST_QUERIES = 8
+LOG2_E = 1.4426950408889634
+PART = 32.0  # of a value's largest level, so that no product of weight and scale leaves fp16
+ROOM = 3  # log2 of how far weights are raised above fp16's subnormal numbers
+ROOM_RAW = 8
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How the work is cut. warps: of a program. splits: programs per KV head; None: by the device.
+
+    programs: that one multiprocessor holds at once. pdl: start the second launch early.
+    """
+
+    warps: int = 4
+    splits: int | None = None
+    programs: int = 3
+    pdl: bool = True
+
+
+class PagedAttention:
+    """Attention of one query per head on `Pages` coded by two quantizers; tables are made here.
+
+    cos, sin: fp32 (T, D) of the quantizers' rotary table, T at least the capacity of every page
+    container; None if nothing is centred. Raises ValueError for what the kernel does not read.
+    """
+
+    def __init__(
+        self,
+        key_quantizer: TurboQuantizer,
+        value_quantizer: TurboQuantizer,
+        cos: Tensor | None = None,
+        sin: Tensor | None = None,
+        launch: Launch = Launch(),  # noqa: B008 (frozen)
+    ) -> None:
+        for quantizer in (key_quantizer, value_quantizer):
+            _refuse(quantizer)
+        self.head_dim = key_quantizer.head_dim
+        self.launch = launch
+        self.device = key_quantizer.centroids.device
+        inline = self.device.type == "cuda"
+        self.key_levels = _levels(key_quantizer)
+        self.value_levels = _levels(value_quantizer)
+        self.key_matrix, key_peak = _matrix(key_quantizer)
+        self.value_matrix, value_peak = _matrix(value_quantizer)
+        gain = self.value_levels.gain
+        room = ROOM_RAW if self.value_levels.kind == "uniform" else ROOM
+        shift = room + torch.tensor(gain).log2().item()
+        self.keys = (*_codes(self.key_levels, inline), self.key_levels.gain, key_peak)
+        self.values = (*_codes(self.value_levels, inline), shift, gain * value_peak)
+        self.cos, self.sin, self.table = cos, sin, None
+        if cos is not None:
+            self.table = phase_table(cos, sin, self.key_levels.bits)
+
+    def __call__(
+        self,
+        query_states: Tensor,
+        keys: Pages,
+        values: Pages,
+        center: Center | None = None,
+        first: Tensor | None = None,
+        scaling: float | None = None,
+    ) -> Tensor:
+        """Attend to the valid tokens: (B, H_q, 1, D) in the query's dtype.
+
+        query_states: (B, H_q, 1, D), rotated by RoPE, H_q at most 8 times H_kv.
+        center: what the pages are centred by. first: int32 (B,), the first slot that is no padding.
+        scaling: of the scores; 1 / √D by default. Raises ValueError for shapes it does not read.
+        """
+        batch, query_heads, length, head_dim = query_states.shape
+        kv_heads = keys.words.shape[1]
+        groups = query_heads // kv_heads
+        if length != 1 or groups > MOST_QUERIES or query_heads % kv_heads:
+            raise ValueError(
+                f"{query_heads} query heads of {length} tokens on {kv_heads} KV heads; this attends "
+                f"with one token and at most {MOST_QUERIES} query heads per KV head"
+            )
+        if center is not None and self.table is None:
+            raise ValueError("the pages are centred; pass cos and sin when this is made")
+        scaling = head_dim**-0.5 if scaling is None else scaling
+        heads = batch * kv_heads
+        splits = self.launch.splits or _splits(heads, keys, self.launch, query_states.device)
+        out = query_states.new_empty(query_states.shape)
+        parts = torch.empty(heads, splits, MOST_QUERIES, head_dim, device=self.device)
+        sums = torch.empty(heads, splits, MOST_QUERIES, device=self.device)
+        pdl = self.launch.pdl and self.device.type == "cuda"
+        options = {"launch_pdl": True} if pdl else {}
+        decode_split[heads, splits](
+            query_states.contiguous(),
+            *(keys.words, keys.scales, values.words, values.scales, keys.length, first),
+            *(self.key_matrix, self.value_matrix),
+            None if center is None else center.key_mean,
+            *(self.table, self.cos, self.sin),
+            *(parts, sums, scaling * LOG2_E),
+            *(keys.words.shape[2], values.words.shape[2]),
+            G=groups,
+            KV_HEADS=kv_heads,
+            WARPS=self.launch.warps,
+            D=head_dim,
+            PER=(FIELDS[keys.bits], FIELDS[values.bits]),
+            KEYS=self.keys,
+            VALUES=self.values,
+            CENTRED=center is not None,
+            PADDED=first is not None,
+            PDL=pdl,
+            num_warps=self.launch.warps,
+            num_stages=1,
+        )
+        decode_combine[(batch * query_heads,)](
+            *(parts, sums, None if center is None else center.value_mean, out, splits),
+            G=groups,
+            D=head_dim,
+            BLOCK=1 << (splits - 1).bit_length(),
+            CENTRED=center is not None,
+            PDL=pdl,
+            num_warps=4,
+            **options,
+        )
+        return out
+
+
+def phase_table(cos: Tensor, sin: Tensor, bits: int) -> Tensor:
+    """cos θn - 1 and sin θn for the tokens n of a page, counted from its middle, fp16.
+
+    In the order in which lanes hold operand A: (F, D/16 steps, 8 rows, 4, 2, 2 row halves, 2),
+    lane t of a row holding pairs t·D/8 onwards; the last index is cosine or sine.
+    """
+    tokens, width = page_tokens(bits), cos.shape[1]
+    n = torch.arange(tokens, device=cos.device) - tokens // 2
+    half = slice(0, width // 2)
+    turns = (cos[n.abs(), half].double() - 1, sin[n.abs(), half].double() * n.sign().unsqueeze(1))
+    both = torch.stack(turns, -1)  # (tokens, D/2, 2)
+    both = both.view(FIELDS[bits], 2, 8, 4, width // 16, 2, 2)  # field, half, row, t, step, k half
+    return both.permute(0, 4, 2, 3, 5, 1, 6).half().contiguous()
+
+
+def _splits(heads: int, keys: Pages, launch: Launch, device: torch.device) -> int:
+    """Programs per KV head: enough to fill the device, none without a tile of its own."""
+    tiles = -(-keys.words.shape[2] // launch.warps)
+    if device.type != "cuda":
+        return min(2, tiles)
+    processors = torch.cuda.get_device_properties(device).multi_processor_count
+    return max(1, min(tiles, processors * launch.programs // heads))
+
+
+def _refuse(quantizer: TurboQuantizer) -> None:
+    """Raise ValueError, saying why, if pages of this quantizer cannot be read."""
+    if quantizer.head_dim not in HEAD_DIMS:
+        raise ValueError(
+            f"head_dim is {quantizer.head_dim}; the GPU kernel reads "
+            f"{' and '.join(map(str, HEAD_DIMS))}"
+        )
+    if quantizer.sketch is not None:
+        raise ValueError("the GPU kernel reads no QJL sketch: it costs more than the codes it aids")
+
+
+def _levels(quantizer: TurboQuantizer) -> Levels:
+    return find_levels(quantizer.centroids[: 2**quantizer.bits, 0])
+
+
+def _matrix(quantizer: TurboQuantizer) -> tuple[Tensor, float]:
+    """The inverse rotation over its largest entry, fp16 (D, D), exact for ±1; and that entry."""
+    identity = torch.eye(quantizer.head_dim, device=quantizer.centroids.device)
+    inverse = quantizer.unrotate(identity)
+    peak = inverse.abs().max().item()
+    return (inverse / peak).half().contiguous(), peak
+
+
+def _codes(levels: Levels, inline: bool) -> tuple[tuple, tuple, tuple]:
+    """CODES, FIELDS and PTX as the kernel takes them."""
+    raw = levels.kind == "uniform"
+    odd = levels.coefficients if levels.kind == "odd" else ()
+    quadratic = levels.coefficients if levels.kind == "quadratic" else ()
+    placed = tuple((field.bit, field.position) for field in fields(levels.bits))
+    return (
+        (levels.bits, raw, odd, quadratic),
+        placed,
+        ptx(levels, raw=raw) if inline else (),
+    )
