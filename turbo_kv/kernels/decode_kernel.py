@@ -67,42 +67,32 @@ def _value_words(
 
 @triton.jit
 def _level(code, position: tl.constexpr, CODES: tl.constexpr):
-    """Codes as fp16 levels f(t), or as 1024 + 2^position (code + 1/2) if they are read raw.
-
-    CODES: (bits, raw, coefficients of an odd polynomial, of a quadratic one); see levels.py.
-    """
-    step: tl.constexpr = 2.0 ** -(position + CODES[0] - 1)
-    odd: tl.constexpr = CODES[2]
+    """Codes as fp16 levels f(t), or as 1024 + 2^position (code + 1/2) if they are read raw."""
+    step: tl.constexpr = 2.0 ** -(position + CODES.bits - 1)
     x = (1024 + (2 * code + 1) * (1 << (position - 1))).to(tl.float16)
-    if not CODES[1]:
+    if not CODES.raw:
         x = x * step - (1024 * step + 1)
-        if len(CODES[3]):
-            x = x * (tl.abs(x) + CODES[3][0])
-        if len(odd):
+        if len(CODES.quadratic):
+            x = x * (tl.abs(x) + CODES.quadratic[0])
+        if len(CODES.odd):
             square = x * x
-            y = tl.full(x.shape, odd[len(odd) - 1], tl.float16)
-            for i in tl.static_range(len(odd) - 1):
-                y = y * square + odd[len(odd) - 2 - i]
+            y = tl.full(x.shape, CODES.odd[len(CODES.odd) - 1], tl.float16)
+            for i in tl.static_range(len(CODES.odd) - 1):
+                y = y * square + CODES.odd[len(CODES.odd) - 2 - i]
             x = x * y
     return x
 
 
 @triton.jit
-def _field(
-    words,
-    field: tl.constexpr,
-    CODES: tl.constexpr,
-    FIELDS: tl.constexpr,
-    PTX: tl.constexpr,
-):
-    """Field `field` of words as fp16 levels. FIELDS: (bit, position) of each. PTX: of each, or ()."""
-    if len(PTX):
+def _field(words, field: tl.constexpr, CODES: tl.constexpr):
+    """Field `field` of words as `_level` gives it."""
+    if len(CODES.ptx):
         return tl.inline_asm_elementwise(
-            PTX[field], "=r,r", [words], dtype=tl.float16, is_pure=True, pack=2
+            CODES.ptx[field], "=r,r", [words], dtype=tl.float16, is_pure=True, pack=2
         )
     else:
-        code = (words.to(tl.int32) >> FIELDS[field][0]) & ((1 << CODES[0]) - 1)
-        return _level(code, FIELDS[field][1], CODES)
+        code = (words.to(tl.int32) >> CODES.bit[field]) & ((1 << CODES.bits) - 1)
+        return _level(code, CODES.position[field], CODES)
 
 
 @triton.jit
@@ -121,50 +111,79 @@ def _exact_dot(a, vectors):
 
 
 @triton.jit
-def _mean_terms(table, cos, sin, real, imag, tile, last, WARPS: tl.constexpr, D: tl.constexpr,
-                F: tl.constexpr):
-    """q · R(j) μ for the tokens of one page a warp: F tiles (WARPS, 16, 8), fp32.
+def _pairs(steps: tl.constexpr, WARPS: tl.constexpr):
+    """For every element of operand B its warp, query and RoPE pair, (steps · WARPS · 32, 4).
 
-    real, imag: z = conj(q) μ of each RoPE pair (D/2, 8). It is turned to the middle of the page
-    in fp32; `table` (F, steps, lane, 8), in the order of operand A, holds cos θn - 1 and sin θn.
+    Rows are steps, warps, queries and the lanes t of a query, who hold the pairs from 4·steps·t on.
     """
-    steps: tl.constexpr = D // 16
-    index = tl.arange(0, D // 2)
-    pair = (index & 3) * (D // 8) + index // 4
-    page = tl.minimum(tile * WARPS + tl.arange(0, WARPS), last)
-    offset = (page * (16 * F) + 8 * F)[:, None] * D + pair[None, :]
-    c = tl.load(cos + offset)[:, :, None]
-    s = tl.load(sin + offset)[:, :, None]
-    turned_real = real[None, :, :] * c + imag[None, :, :] * s
-    turned_imag = imag[None, :, :] * c - real[None, :, :] * s
-    base = tl.sum(turned_real, 1)
-    turned = tl.join(turned_real.to(tl.float16), turned_imag.to(tl.float16))
-    turned = turned.permute(0, 1, 3, 2).reshape(WARPS, D, 8)
-    lane = tl.arange(0, 32 * WARPS * steps)  # step, warp, lane
-    offset = (lane // (32 * WARPS) * 32 + lane % 32) * 8
+    index = tl.arange(0, steps * WARPS * 32)
+    pair = (index % 4 * 4 * steps + index // (32 * WARPS) * 4)[:, None] + tl.arange(0, 4)[None, :]
+    return index // 32 % WARPS, index // 4 % 8, pair
+
+
+@triton.jit
+def _operand(x, steps: tl.constexpr, WARPS: tl.constexpr):
+    """What `_pairs` enumerates as an operand B, (WARPS, D/2, 8)."""
+    x = x.reshape(steps, WARPS, 8, 4, 2, 2).permute(1, 0, 4, 3, 5, 2)
+    return x.reshape(WARPS, 16 * steps, 8)
+
+
+@triton.jit
+def _part(table, steps: tl.constexpr, WARPS: tl.constexpr):
+    """A (16, D/2) part of the table of phases as an operand A, alike for every warp."""
+    index = tl.arange(0, 32 * WARPS * steps)  # step, warp, lane
+    offset = (index // (32 * WARPS) * 32 + index % 32) * 8
+    part = tl.load(table + offset[:, None] + tl.arange(0, 8)[None, :])
+    part = part.reshape(steps, WARPS, 8, 4, 2, 2, 2).permute(1, 5, 2, 0, 4, 3, 6)
+    return part.reshape(WARPS, 16, 16 * steps)
+
+
+@triton.jit
+def _mean_terms(mean, tile, last, WARPS: tl.constexpr, D: tl.constexpr, F: tl.constexpr):
+    """q · R(j) μ for the tokens of a page for each warp: F tiles (WARPS, 16, 8), fp32.
+
+    mean: table, cos, sin, and z = conj(q) μ of each RoPE pair, as `_pairs` enumerates them. z is
+    turned to the middle of the page in fp32; the table holds cos θn - 1 and sin θn from there.
+    """
+    table, cos, sin, real, imag = mean
+    steps: tl.constexpr = D // 32
+    warp, _, pair = _pairs(steps, WARPS)
+    page = tl.minimum(tile * WARPS + warp, last)
+    offset = ((page * (16 * F) + 8 * F) * D)[:, None] + pair
+    c = tl.load(cos + offset)
+    s = tl.load(sin + offset)
+    turned_real = _operand(real * c + imag * s, steps, WARPS)
+    turned_imag = _operand(imag * c - real * s, steps, WARPS)
+    base = tl.broadcast_to(tl.sum(turned_real, 1)[:, None, :], (WARPS, 16, 8))
+    turned_real = turned_real.to(tl.float16)
+    turned_imag = turned_imag.to(tl.float16)
+    table += tl.minimum(tile, 0) * 8  # 0, but keeps the table from being held in registers
     terms = ()
     for field in tl.static_range(F):
-        part = tl.load(table + field * (D * 16) + offset[:, None] + tl.arange(0, 8)[None, :])
-        part = part.reshape(steps, WARPS, 8, 4, 2, 2, 2)
-        part = part.permute(1, 5, 2, 0, 4, 3, 6).reshape(WARPS, 16, D)
-        terms = terms + (tl.dot(part, turned) + base[:, None, :],)
+        part = tl.dot(_part(table + field * (16 * D), steps, WARPS), turned_real, base)
+        part = tl.dot(_part(table + field * (16 * D) + 8 * D, steps, WARPS), turned_imag, part)
+        terms = terms + (part,)
     return terms
 
 
 @triton.jit
 def _tile(
-    state, key_words, value_words, values, key_scales, value_scales, queries, query_sums, mean,
-    tile, first, length, last_key, last_value,
+    state, keys, values, key_scales, value_scales, queries, query_sums, mean,
+    tile, following, first, length, last_key, last_value,
     WARPS: tl.constexpr, D: tl.constexpr, PER: tl.constexpr, KEYS: tl.constexpr,
     VALUES: tl.constexpr, CENTRED: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """The state (output, maximum, sums) after W more pages."""
-    output, maximum, sums = state
+    """The state (key words, output, maximum, sums) after W more pages.
+
+    Words of the values fly while scores are made, the `following` tile's keys during the rest.
+    """
+    key_words, output, maximum, sums = state
     F: tl.constexpr = PER[0]
+    if PER[0] == PER[1]:
+        value_words = _value_words(values, tile, 0, last_value, WARPS, D, PER)
     rows = ((tile * WARPS + tl.arange(0, WARPS)) * (16 * F))[:, None] + tl.arange(0, 16)[None, :]
     if CENTRED:
-        table, cos, sin, real, imag = mean
-        scores = _mean_terms(table, cos, sin, real, imag, tile, last_key, WARPS, D, F)
+        scores = _mean_terms(mean, tile, last_key, WARPS, D, F)
     new_scores = ()
     for s in tl.static_range(F):
         valid = (rows + 16 * s >= first) & (rows + 16 * s < length)
@@ -172,26 +191,27 @@ def _tile(
             scale = tl.load(key_scales + rows + 16 * s, valid, 0.0).to(tl.float32)
         else:
             scale = tl.load(key_scales + rows + 16 * s).to(tl.float32)
-        score = tl.dot(_field(key_words, s, KEYS[0], KEYS[1], KEYS[2]), queries)
-        if KEYS[0][1]:
-            step = 2.0 ** -(KEYS[1][s][1] + KEYS[0][0] - 1)
+        score = tl.dot(_field(key_words, s, KEYS), queries)
+        if KEYS.raw:
+            step = KEYS.step[s]
             score = score * step - query_sums[None, None, :] * (1024 * step + 1)
-        if KEYS[3] != 1.0:
-            scale = scale * KEYS[3]
+        if KEYS.gain != 1.0:
+            scale = scale * KEYS.gain
         score = score * scale[:, :, None]
         if CENTRED:
             score = score + scores[s]
         if MASKED:
             score = tl.where(valid[:, :, None], score, EMPTY)
         new_scores = new_scores + (score,)
+    key_words = _key_words(keys, following, last_key, WARPS, D)
     highest = new_scores[0]
     for s in tl.static_range(1, F):
         highest = tl.maximum(highest, new_scores[s])
     highest = tl.maximum(maximum, tl.max(highest, 1))
     fade = tl.exp2(maximum - highest)
-    reference = highest - VALUES[3]
+    reference = highest - VALUES.room
     sums = sums * fade[:, None, :]
-    if VALUES[0][1]:
+    if VALUES.raw:
         part = tl.zeros((WARPS, D, QUERIES), tl.float32)
         surplus = tl.zeros((WARPS, 16, QUERIES), tl.float32)
     else:
@@ -206,24 +226,23 @@ def _tile(
             scale = tl.load(value_scales + rows + 16 * s).to(tl.float32)
         sums += weights
         if PER[0] == PER[1]:
-            levels = _field(value_words, s, VALUES[0], VALUES[1], VALUES[2])
+            levels = _field(value_words, s, VALUES)
         else:
             block = (tile * WARPS + tl.arange(0, WARPS)) * F + s
-            bit = VALUES[1][0][0] + block % PER[1] * VALUES[0][0]
+            bit = VALUES.bit[0] + block % PER[1] * VALUES.bits
             words = _value_words(values, tile, s, last_value, WARPS, D, PER).to(tl.int32)
-            code = (words >> bit[:, None, None]) & ((1 << VALUES[0][0]) - 1)
-            levels = _level(code, 1, VALUES[0])
-        if VALUES[0][1]:
-            position = VALUES[1][s][1] if PER[0] == PER[1] else 1
-            step = 2.0 ** -(position + VALUES[0][0] - 1)
+            code = (words >> bit[:, None, None]) & ((1 << VALUES.bits) - 1)
+            levels = _level(code, 1, VALUES)
+        if VALUES.raw:
+            step = VALUES.step[s] if PER[0] == PER[1] else 2.0 ** -VALUES.bits
             weights = (weights * (scale * step)[:, :, None]).to(tl.float16)
-            surplus += weights.to(tl.float32) * (1024 + 1 / step)
+            surplus += weights.to(tl.float32) * (1024 + 1.0 / step)
         else:
             weights = (weights * scale[:, :, None]).to(tl.float16)
         part = tl.dot(levels, weights, part)
-    if VALUES[0][1]:
+    if VALUES.raw:
         part = output * fade[:, None, :] + (part - tl.sum(surplus, 1)[:, None, :])
-    return part, highest, sums
+    return key_words, part, highest, sums
 
 
 @triton.jit
@@ -261,15 +280,16 @@ def decode_split(
     channel = tl.arange(0, D)
     rows = query_states + (head * G + column)[None, :] * D
     query = tl.load(rows + channel[:, None], (column < G)[None, :], 0.0).to(tl.float32)
-    rotated = _rotated(query, key_matrix, _key_channel(channel), D) * (scaling * KEYS[4])
+    rotated = _rotated(query, key_matrix, _key_channel(channel), D) * (scaling * KEYS.peak)
     rotated = rotated.to(tl.float16)
     query_sums = tl.sum(rotated.to(tl.float32), 0)
     queries = tl.broadcast_to(rotated[None, :, :], (WARPS, D, QUERIES))
     if CENTRED:
-        index = tl.arange(0, D // 2)
-        pair = ((index & 3) * (D // 8) + index // 4)[:, None]
-        left = tl.load(rows + pair, (column < G)[None, :], 0.0).to(tl.float32) * scaling
-        right = tl.load(rows + pair + D // 2, (column < G)[None, :], 0.0).to(tl.float32) * scaling
+        _, query_index, pair = _pairs(D // 32, WARPS)
+        row = query_states + ((head * G + query_index) * D)[:, None] + pair
+        there = (query_index < G)[:, None]
+        left = tl.load(row, there, 0.0).to(tl.float32) * scaling
+        right = tl.load(row + D // 2, there, 0.0).to(tl.float32) * scaling
         mean_left = tl.load(key_mean + head * D + pair)
         mean_right = tl.load(key_mean + head * D + D // 2 + pair)
         real = left * mean_left + right * mean_right
@@ -278,47 +298,43 @@ def decode_split(
     else:
         mean = ()
 
-    state = (
-        tl.zeros((WARPS, D, QUERIES), tl.float32),
-        tl.full((WARPS, QUERIES), EMPTY, tl.float32),
-        tl.zeros((WARPS, 16, QUERIES), tl.float32),
-    )
     last_key = key_pages - 1
     last_value = value_pages - 1
     whole = tl.maximum(tl.minimum(end, length // (16 * F * WARPS)), begin)
     start = begin
     if PADDED:
         start = tl.minimum(tl.maximum(begin, tl.cdiv(first, 16 * F * WARPS)), whole)
-    peeled = start - begin
-    for i in range(peeled + end - whole):
-        tile = tl.where(i < peeled, begin + i, whole + i - peeled)
-        key_words = _key_words(keys, tile, last_key, WARPS, D)
-        value_words = key_words
-        if PER[0] == PER[1]:
-            value_words = _value_words(values, tile, 0, last_value, WARPS, D, PER)
-        state = _tile(
-            state, key_words, value_words, values, key_scales, value_scales, queries, query_sums,
-            mean, tile, first, length, last_key, last_value,
-            WARPS, D, PER, KEYS, VALUES, CENTRED, True,
-        )  # fmt: skip
+    state = (
+        _key_words(keys, start, last_key, WARPS, D),
+        tl.zeros((WARPS, D, QUERIES), tl.float32),
+        tl.full((WARPS, QUERIES), EMPTY, tl.float32),
+        tl.zeros((WARPS, 16, QUERIES), tl.float32),
+    )
     for tile in range(start, whole):
-        key_words = _key_words(keys, tile, last_key, WARPS, D)
-        value_words = key_words
-        if PER[0] == PER[1]:
-            value_words = _value_words(values, tile, 0, last_value, WARPS, D, PER)
         state = _tile(
-            state, key_words, value_words, values, key_scales, value_scales, queries, query_sums,
-            mean, tile, first, length, last_key, last_value,
+            state, keys, values, key_scales, value_scales, queries, query_sums, mean,
+            tile, tile + 1, first, length, last_key, last_value,
             WARPS, D, PER, KEYS, VALUES, CENTRED, False,
         )  # fmt: skip
+    if start > begin:
+        state = (_key_words(keys, begin, last_key, WARPS, D), state[1], state[2], state[3])
+    masked = start - begin + end - whole
+    for i in range(masked):
+        tile = tl.where(begin + i < start, begin + i, whole + i - start + begin)
+        following = tl.where(begin + i + 1 < start, begin + i + 1, whole + i + 1 - start + begin)
+        state = _tile(
+            state, keys, values, key_scales, value_scales, queries, query_sums, mean,
+            tile, following, first, length, last_key, last_value,
+            WARPS, D, PER, KEYS, VALUES, CENTRED, True,
+        )  # fmt: skip
 
-    output, maximum, sums = state
+    _, output, maximum, sums = state
     highest = tl.max(maximum, 0)
     weight = tl.exp2(maximum - highest[None, :])
     total = tl.sum(tl.sum(sums, 1) * weight, 0)
     some = total > 0
     total = tl.where(some, total, 1.0)
-    output = tl.sum(output * weight[:, None, :], 0) * (VALUES[4] / total)[None, :]
+    output = tl.sum(output * weight[:, None, :], 0) * (VALUES.gain * VALUES.peak / total)[None, :]
     inverse = tl.load(
         value_matrix + _value_channel(channel)[:, None] * D + tl.arange(0, D)[None, :]
     )

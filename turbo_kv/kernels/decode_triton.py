@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from turbo_kv.kernels.decode_kernel import decode_combine, decode_split
-from turbo_kv.kernels.levels import Levels, fields, find_levels, ptx
+from turbo_kv.kernels.levels import Levels, codes, find_levels
 from turbo_kv.kernels.pages import FIELDS, Pages, page_tokens
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.quantizer import TurboQuantizer
@@ -29,9 +29,6 @@ from turbo_kv.quant.quantizer import TurboQuantizer
 HEAD_DIMS = (64, 128)
 MOST_QUERIES = 8
 LOG2_E = 1.4426950408889634
-PART = 32.0  # of a value's largest level, so that no product of weight and scale leaves fp16
-ROOM = 3  # log2 of how far weights are raised above fp16's subnormal numbers
-ROOM_RAW = 8
 
 
 @dataclass(frozen=True)
@@ -68,18 +65,13 @@ class PagedAttention:
         self.launch = launch
         self.device = key_quantizer.centroids.device
         inline = self.device.type == "cuda"
-        self.key_levels = _levels(key_quantizer)
-        self.value_levels = _levels(value_quantizer)
-        self.key_matrix, key_peak = _matrix(key_quantizer)
-        self.value_matrix, value_peak = _matrix(value_quantizer)
-        gain = self.value_levels.gain
-        room = ROOM_RAW if self.value_levels.kind == "uniform" else ROOM
-        shift = room + torch.tensor(gain).log2().item()
-        self.keys = (*_codes(self.key_levels, inline), self.key_levels.gain, key_peak)
-        self.values = (*_codes(self.value_levels, inline), shift, gain * value_peak)
+        self.key_matrix, peak = _matrix(key_quantizer)
+        self.keys = codes(_levels(key_quantizer), peak=peak, inline=inline)
+        self.value_matrix, peak = _matrix(value_quantizer)
+        self.values = codes(_levels(value_quantizer), peak=peak, inline=inline)
         self.cos, self.sin, self.table = cos, sin, None
         if cos is not None:
-            self.table = phase_table(cos, sin, self.key_levels.bits)
+            self.table = phase_table(cos, sin, self.keys.bits)
 
     def __call__(
         self,
@@ -151,16 +143,16 @@ class PagedAttention:
 def phase_table(cos: Tensor, sin: Tensor, bits: int) -> Tensor:
     """cos θn - 1 and sin θn for the tokens n of a page, counted from its middle, fp16.
 
-    In the order in which lanes hold operand A: (F, D/16 steps, 8 rows, 4, 2, 2 row halves, 2),
-    lane t of a row holding pairs t·D/8 onwards; the last index is cosine or sine.
+    In the order in which lanes hold operand A: (F, 2, D/32 steps, 8 rows, 4, 2, 2 row halves, 2),
+    cosines before sines, lane t of a row holding pairs t·D/8 onwards.
     """
     tokens, width = page_tokens(bits), cos.shape[1]
     n = torch.arange(tokens, device=cos.device) - tokens // 2
     half = slice(0, width // 2)
     turns = (cos[n.abs(), half].double() - 1, sin[n.abs(), half].double() * n.sign().unsqueeze(1))
-    both = torch.stack(turns, -1)  # (tokens, D/2, 2)
-    both = both.view(FIELDS[bits], 2, 8, 4, width // 16, 2, 2)  # field, half, row, t, step, k half
-    return both.permute(0, 4, 2, 3, 5, 1, 6).half().contiguous()
+    both = torch.stack(turns)  # cosine or sine, token, pair
+    both = both.view(2, FIELDS[bits], 2, 8, 4, width // 32, 2, 2)  # .., t, step, half step, next
+    return both.permute(1, 0, 5, 3, 4, 6, 2, 7).half().contiguous()
 
 
 def _splits(heads: int, keys: Pages, launch: Launch, device: torch.device) -> int:
@@ -193,16 +185,3 @@ def _matrix(quantizer: TurboQuantizer) -> tuple[Tensor, float]:
     inverse = quantizer.unrotate(identity)
     peak = inverse.abs().max().item()
     return (inverse / peak).half().contiguous(), peak
-
-
-def _codes(levels: Levels, inline: bool) -> tuple[tuple, tuple, tuple]:
-    """CODES, FIELDS and PTX as the kernel takes them."""
-    raw = levels.kind == "uniform"
-    odd = levels.coefficients if levels.kind == "odd" else ()
-    quadratic = levels.coefficients if levels.kind == "quadratic" else ()
-    placed = tuple((field.bit, field.position) for field in fields(levels.bits))
-    return (
-        (levels.bits, raw, odd, quadratic),
-        placed,
-        ptx(levels, raw=raw) if inline else (),
-    )

@@ -11,6 +11,7 @@ of a word, and 1024 and half a step OR-ed in, they read x = 1024 + 2^p (c + 1/2)
 t = x · 2^-(p+b-1) - (1024 / 2^(p+b-1) + 1) is exact. Knows nothing of attention.
 """
 
+import math
 import struct
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from turbo_kv.kernels.pages import FIELDS, FIRST_BIT
 
 TERMS = {2: 2, 3: 4, 4: 5}  # bits -> coefficients of the odd polynomial
 TOLERANCE = 1.5e-3  # of any level; fp16 rounds a level by up to a third of it
+ROOM, ROOM_RAW = 3, 8
 ONE = 1024  # the fp16 number whose mantissa counts whole numbers
 
 
@@ -38,13 +40,27 @@ class Levels:
 
 
 @dataclass(frozen=True)
-class Field:
-    """Where a code of a word ends up: the word shifted right by `shift` (left if negative) has it
-    at bit `position`; unshifted, at bit `bit`."""
+class Codes:
+    """How a kernel reads one side, for each field of a word; a compile-time constant of it.
 
-    bit: int
-    shift: int
-    position: int
+    raw: x stands for a level. odd, quadratic: coefficients of f, or (). bit: where a code is.
+    position: where it is read. step: how far t goes while x goes by one. ptx: from two words ($1)
+    to two fp16 levels or x ($0); or (), to compute them without.
+    room: log2 of what weights are raised by, so that weight times scale stays normal in fp16.
+    peak: what the entries of the rotation matrix were divided by.
+    """
+
+    bits: int
+    raw: bool
+    odd: tuple[float, ...]
+    quadratic: tuple[float, ...]
+    bit: tuple[int, ...]
+    position: tuple[int, ...]
+    step: tuple[float, ...]
+    ptx: tuple[str, ...]
+    gain: float
+    room: float
+    peak: float
 
 
 def find_levels(centroids: Tensor) -> Levels:
@@ -87,27 +103,35 @@ def evaluate(levels: Levels, t: Tensor) -> Tensor:
     return value * t
 
 
-def fields(bits: int) -> tuple[Field, ...]:
-    """Every field of a word of `bits`-bit codes, where fp16 can read it: below bit 10, above 0."""
-    found = []
-    for index in range(FIELDS[bits]):
-        bit = FIRST_BIT[bits] + bits * index
-        shift = (9 if bit > 7 else 0) if bits == 3 else (7 if bit > 7 else -1)
-        found.append(Field(bit, shift, bit - shift))
-    return tuple(found)
+def codes(levels: Levels, *, peak: float, inline: bool) -> Codes:
+    """What a kernel needs to read these levels, with PTX if `inline`."""
+    bits = levels.bits
+    bit = tuple(FIRST_BIT[bits] + bits * field for field in range(FIELDS[bits]))
+    shift = tuple(_shift(bits, one) for one in bit)
+    position = tuple(one - by for one, by in zip(bit, shift, strict=True))
+    step = tuple(2.0 ** -(one + bits - 1) for one in position)
+    texts = (_ptx(levels, *each) for each in zip(shift, position, step, strict=True))
+    raw = levels.kind == "uniform"
+    return Codes(
+        bits=bits,
+        raw=raw,
+        odd=levels.coefficients if levels.kind == "odd" else (),
+        quadratic=levels.coefficients if levels.kind == "quadratic" else (),
+        bit=bit,
+        position=position,
+        step=step,
+        ptx=tuple(texts) if inline else (),
+        gain=levels.gain,
+        room=math.log2(levels.gain) + (ROOM_RAW if raw else ROOM),
+        peak=peak,
+    )
 
 
-def offset(field: Field, bits: int) -> float:
-    """What x = 1024 + 2^p (c + 1/2) exceeds 2^(p + bits - 1) · t by."""
-    return ONE + 2.0 ** (field.position + bits - 1)
-
-
-def ptx(levels: Levels, *, raw: bool = False) -> tuple[str, ...]:
-    """For every field, PTX from two words in a register ($1) to two fp16 levels f(t) ($0).
-
-    raw: stop at x, for uniform levels whose offset the caller takes off.
-    """
-    return tuple(_field_ptx(levels, field, raw) for field in fields(levels.bits))
+def _shift(bits: int, bit: int) -> int:
+    """How far right a word moves so that fp16 can read the code at `bit`: above 0, below 10."""
+    if bits == 3:
+        return 9 if bit > 7 else 0
+    return 7 if bit > 7 else -1
 
 
 def _least_squares(terms: Tensor, half: Tensor) -> Tensor:
@@ -126,20 +150,18 @@ def _error(levels: Levels, t: Tensor, half: Tensor) -> float:
     return (evaluate(levels, t).double() * levels.gain / half - 1).abs().max().item()
 
 
-def _field_ptx(levels: Levels, field: Field, raw: bool) -> str:
-    bits, position, shift = levels.bits, field.position, field.shift
-    mask = (2**bits - 1) << position
-    magic = 0x6400 | 1 << (position - 1)
-    step = 2.0 ** -(position + bits - 1)
-    moves = {True: f"shr.u32 w, $1, {shift};", False: f"shl.b32 w, $1, {-shift};"}
+def _ptx(levels: Levels, shift: int, position: int, step: float) -> str:
+    mask = (2**levels.bits - 1) << position
+    magic = 0x6400 | 1 << (position - 1)  # 1024 and half a step
+    move = f"shr.u32 w, $1, {shift};" if shift > 0 else f"shl.b32 w, $1, {-shift};"
     lines = [
-        moves[shift > 0] if shift else "mov.b32 w, $1;",
-        f"lop3.b32 x, w, {_twice(mask)}, {_twice(magic)}, 0xEA;",
+        move if shift else "mov.b32 w, $1;",
+        f"lop3.b32 x, w, {_twice(mask)}, {_twice(magic)}, 0xEA;",  # (w & mask) | magic
     ]
-    if not raw:
+    if levels.kind != "uniform":
         lines += [
             f"mov.b32 a, {_half2(step)};",
-            f"mov.b32 b, {_half2(-offset(field, bits) * step)};",
+            f"mov.b32 b, {_half2(-ONE * step - 1)};",
             "fma.rn.f16x2 x, x, a, b;",
             *_polynomial(levels),
         ]
@@ -148,8 +170,6 @@ def _field_ptx(levels: Levels, field: Field, raw: bool) -> str:
 
 def _polynomial(levels: Levels) -> list[str]:
     """PTX from t in x to f(t) in x."""
-    if levels.kind == "uniform":
-        return []
     if levels.kind == "quadratic":
         a = _half2(levels.coefficients[0])
         return ["abs.f16x2 y, x;", f"mov.b32 a, {a};", "add.f16x2 y, y, a;", "mul.f16x2 x, x, y;"]
