@@ -31,12 +31,14 @@ def _value_channel(m):
 
 
 @triton.jit
-def _key_words(words, tile, last, WARPS: tl.constexpr, D: tl.constexpr):
-    """Words of pages tile·WARPS onwards, at most `last`: int16 (WARPS, 16, D)."""
+def _key_words(words, tile, last, WARPS: tl.constexpr, D: tl.constexpr, WHOLE: tl.constexpr):
+    """Words of pages tile·WARPS onwards, at most `last` unless WHOLE: int16 (WARPS, 16, D)."""
     chunks: tl.constexpr = D // 32
     index = tl.arange(0, 16 * WARPS * chunks)  # row high, chunk, warp, row low
     row = index % 8 + index // (8 * WARPS * chunks) * 8
-    page = tl.minimum(tile * WARPS + index // 8 % WARPS, last)
+    page = tile * WARPS + index // 8 % WARPS
+    if not WHOLE:
+        page = tl.minimum(page, last)
     offset = page * (16 * D) + row * D + index // (8 * WARPS) % chunks * 32
     loaded = tl.load(words + offset[:, None] + tl.arange(0, 32)[None, :])
     loaded = loaded.reshape(2, chunks, WARPS, 8, 4, 2, 2, 2)
@@ -45,9 +47,10 @@ def _key_words(words, tile, last, WARPS: tl.constexpr, D: tl.constexpr):
 
 @triton.jit
 def _value_words(
-    words, tile, block: tl.constexpr, last, WARPS: tl.constexpr, D: tl.constexpr, PER: tl.constexpr
-):
-    """Words of one page for each warp, int16 (WARPS, D, 16), at most page `last`.
+    words, tile, block: tl.constexpr, last,
+    WARPS: tl.constexpr, D: tl.constexpr, PER: tl.constexpr, WHOLE: tl.constexpr,
+):  # fmt: skip
+    """Words of one page for each warp, int16 (WARPS, D, 16), at most page `last` unless WHOLE.
 
     PER: (fields of a key page, fields of a value page). Where they differ a warp's tokens spread
     over several value pages, and `block` says which 16 tokens of the key page are wanted.
@@ -58,7 +61,8 @@ def _value_words(
     page = tile * WARPS + index // 32 % WARPS
     if PER[0] != PER[1]:
         page = (page * PER[0] + block) // PER[1]
-    page = tl.minimum(page, last)
+    if not WHOLE:
+        page = tl.minimum(page, last)
     offset = page * (16 * D) + row * D + index // (32 * WARPS) % chunks * 64 + index // 4 % 8 * 8
     loaded = tl.load(words + offset[:, None] + tl.arange(0, 8)[None, :])
     loaded = loaded.reshape(2, 2, chunks, WARPS, 8, 4, 4, 2)
@@ -67,10 +71,12 @@ def _value_words(
 
 @triton.jit
 def _level(code, position: tl.constexpr, CODES: tl.constexpr):
-    """Codes as fp16 levels f(t), or as 1024 + 2^position (code + 1/2) if they are read raw."""
+    """Codes as fp16 levels f(t); or, read raw, as code · 2^(position - 24), subnormal numbers."""
     step: tl.constexpr = 2.0 ** -(position + CODES.bits - 1)
-    x = (1024 + (2 * code + 1) * (1 << (position - 1))).to(tl.float16)
-    if not CODES.raw:
+    if CODES.raw:
+        x = (code * 2.0 ** (position - 24)).to(tl.float16)
+    else:
+        x = (1024 + (2 * code + 1) * (1 << (position - 1))).to(tl.float16)
         x = x * step - (1024 * step + 1)
         if len(CODES.quadratic):
             x = x * (tl.abs(x) + CODES.quadratic[0])
@@ -139,31 +145,67 @@ def _part(table, steps: tl.constexpr, WARPS: tl.constexpr):
 
 
 @triton.jit
-def _mean_terms(mean, tile, last, WARPS: tl.constexpr, D: tl.constexpr, F: tl.constexpr):
-    """q · R(j) μ for the tokens of a page for each warp: F tiles (WARPS, 16, 8), fp32.
+def _turn(real, imag, cos, sin):
+    """conj(z e^{iθ}) for z = conj(q) μ, stored as (real, imag) with q · R μ = real there."""
+    return real * cos + imag * sin, imag * cos - real * sin
 
-    mean: table, cos, sin, and z = conj(q) μ of each RoPE pair, as `_pairs` enumerates them. z is
-    turned to the middle of the page in fp32; the table holds cos θn - 1 and sin θn from there.
+
+@triton.jit
+def _phases(mean, tile, last, WARPS: tl.constexpr, D: tl.constexpr, F: tl.constexpr):
+    """z = conj(q) μ of each RoPE pair, turned to the middle of every warp's page, fp32.
+
+    mean: table, cos, sin; pointers to the left halves of q, which of them are, and of μ; scaling.
     """
-    table, cos, sin, real, imag = mean
-    steps: tl.constexpr = D // 32
-    warp, _, pair = _pairs(steps, WARPS)
+    _, cos, sin, query, there, mean_left, scaling = mean
+    warp, _, pair = _pairs(D // 32, WARPS)
+    left = tl.load(query, there, 0.0).to(tl.float32) * scaling
+    right = tl.load(query + D // 2, there, 0.0).to(tl.float32) * scaling
+    mean_right = tl.load(mean_left + D // 2)
+    mean_left = tl.load(mean_left)
     page = tl.minimum(tile * WARPS + warp, last)
     offset = ((page * (16 * F) + 8 * F) * D)[:, None] + pair
-    c = tl.load(cos + offset)
-    s = tl.load(sin + offset)
-    turned_real = _operand(real * c + imag * s, steps, WARPS)
-    turned_imag = _operand(imag * c - real * s, steps, WARPS)
-    base = tl.broadcast_to(tl.sum(turned_real, 1)[:, None, :], (WARPS, 16, 8))
-    turned_real = turned_real.to(tl.float16)
-    turned_imag = turned_imag.to(tl.float16)
+    real = left * mean_left + right * mean_right
+    imag = right * mean_left - left * mean_right
+    return _turn(real, imag, tl.load(cos + offset), tl.load(sin + offset))
+
+
+@triton.jit
+def _mean_terms(table, real, imag, tile, WARPS: tl.constexpr, D: tl.constexpr, F: tl.constexpr):
+    """q · R(j) μ for the tokens of a page for each warp: F tiles (WARPS, 16, 8), fp32.
+
+    real, imag: `_phases`. table: cos θn - 1 and sin θn, n from the middle of a page.
+    """
+    steps: tl.constexpr = D // 32
+    real = _operand(real, steps, WARPS)
+    imag = _operand(imag, steps, WARPS)
+    base = tl.broadcast_to(tl.sum(real, 1)[:, None, :], (WARPS, 16, 8))
+    real = real.to(tl.float16)
+    imag = imag.to(tl.float16)
     table += tl.minimum(tile, 0) * 8  # 0, but keeps the table from being held in registers
     terms = ()
     for field in tl.static_range(F):
-        part = tl.dot(_part(table + field * (16 * D), steps, WARPS), turned_real, base)
-        part = tl.dot(_part(table + field * (16 * D) + 8 * D, steps, WARPS), turned_imag, part)
+        part = tl.dot(_part(table + field * (16 * D), steps, WARPS), real, base)
+        part = tl.dot(_part(table + field * (16 * D) + 8 * D, steps, WARPS), imag, part)
         terms = terms + (part,)
     return terms
+
+
+@triton.jit
+def _scales(scales, tile, first, length, WARPS: tl.constexpr, F: tl.constexpr, WHOLE: tl.constexpr):
+    """Scales of the tokens of a page for each warp: F times (WARPS, 16), fp16.
+
+    Unless the pages are known to be WHOLE, 0 for tokens outside first to length.
+    """
+    token = (tile * WARPS + tl.arange(0, WARPS))[:, None] * (16 * F) + tl.arange(0, 16)[None, :]
+    loaded = ()
+    for s in tl.static_range(F):
+        there = (token + 16 * s >= first) & (token + 16 * s < length)
+        if WHOLE:
+            one = tl.load(scales + token + 16 * s)
+        else:
+            one = tl.load(scales + token + 16 * s, there, 0.0)
+        loaded = loaded + (one,)
+    return loaded
 
 
 @triton.jit
@@ -173,79 +215,76 @@ def _tile(
     WARPS: tl.constexpr, D: tl.constexpr, PER: tl.constexpr, KEYS: tl.constexpr,
     VALUES: tl.constexpr, CENTRED: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """The state (key words, output, maximum, sums) after W more pages.
+    """The state after W more pages: key words and scales of a tile, output, maximum, sums, surplus.
 
-    Words of the values fly while scores are made, the `following` tile's keys during the rest.
+    What the values need flies while scores are made, the `following` tile's keys during the rest.
     """
-    key_words, output, maximum, sums = state
+    key_words, key_scale, output, maximum, sums, surplus, real, imag = state
     F: tl.constexpr = PER[0]
+    value_scale = _scales(value_scales, tile, first, length, WARPS, F, not MASKED)
     if PER[0] == PER[1]:
-        value_words = _value_words(values, tile, 0, last_value, WARPS, D, PER)
-    rows = ((tile * WARPS + tl.arange(0, WARPS)) * (16 * F))[:, None] + tl.arange(0, 16)[None, :]
+        value_words = _value_words(values, tile, 0, last_value, WARPS, D, PER, not MASKED)
+    token = (tile * WARPS + tl.arange(0, WARPS))[:, None] * (16 * F) + tl.arange(0, 16)[None, :]
     if CENTRED:
-        scores = _mean_terms(mean, tile, last_key, WARPS, D, F)
-    new_scores = ()
-    for s in tl.static_range(F):
-        valid = (rows + 16 * s >= first) & (rows + 16 * s < length)
         if MASKED:
-            scale = tl.load(key_scales + rows + 16 * s, valid, 0.0).to(tl.float32)
-        else:
-            scale = tl.load(key_scales + rows + 16 * s).to(tl.float32)
+            real, imag = _phases(mean, tile, last_key, WARPS, D, F)
+        terms = _mean_terms(mean[0], real, imag, tile, WARPS, D, F)
+        if not MASKED:
+            _, _, pair = _pairs(D // 32, WARPS)
+            pair += WARPS * 16 * F * D + tl.minimum(tile, 0) * 4  # loaded again in each turn
+            real, imag = _turn(real, imag, tl.load(mean[1] + pair), tl.load(mean[2] + pair))
+    scores = ()
+    for s in tl.static_range(F):
         score = tl.dot(_field(key_words, s, KEYS), queries)
         if KEYS.raw:
-            step = KEYS.step[s]
-            score = score * step - query_sums[None, None, :] * (1024 * step + 1)
+            score = score * (KEYS.step[s] * 2.0**24) - query_sums[None, None, :]
+        scale = key_scale[s].to(tl.float32)
         if KEYS.gain != 1.0:
             scale = scale * KEYS.gain
         score = score * scale[:, :, None]
         if CENTRED:
-            score = score + scores[s]
+            score = score + terms[s]
         if MASKED:
-            score = tl.where(valid[:, :, None], score, EMPTY)
-        new_scores = new_scores + (score,)
-    key_words = _key_words(keys, following, last_key, WARPS, D)
-    highest = new_scores[0]
+            there = (token + 16 * s >= first) & (token + 16 * s < length)
+            score = tl.where(there[:, :, None], score, EMPTY)
+        scores = scores + (score,)
+    key_words = _key_words(keys, following, last_key, WARPS, D, not MASKED)
+    key_scale = _scales(key_scales, following, first, length, WARPS, F, not MASKED)
+    highest = scores[0]
     for s in tl.static_range(1, F):
-        highest = tl.maximum(highest, new_scores[s])
+        highest = tl.maximum(highest, scores[s])
     highest = tl.maximum(maximum, tl.max(highest, 1))
     fade = tl.exp2(maximum - highest)
     reference = highest - VALUES.room
+    output = output * fade[:, None, :]
     sums = sums * fade[:, None, :]
-    if VALUES.raw:
-        part = tl.zeros((WARPS, D, QUERIES), tl.float32)
-        surplus = tl.zeros((WARPS, 16, QUERIES), tl.float32)
-    else:
-        part = output * fade[:, None, :]
+    surplus = surplus * fade[:, None, :]
     for s in tl.static_range(F):
-        valid = (rows + 16 * s >= first) & (rows + 16 * s < length)
-        weights = tl.exp2(new_scores[s] - reference[:, None, :])
+        weights = tl.exp2(scores[s] - reference[:, None, :])
         if MASKED:
-            weights = tl.where(valid[:, :, None], weights, 0.0)
-            scale = tl.load(value_scales + rows + 16 * s, valid, 0.0).to(tl.float32)
-        else:
-            scale = tl.load(value_scales + rows + 16 * s).to(tl.float32)
+            there = (token + 16 * s >= first) & (token + 16 * s < length)
+            weights = tl.where(there[:, :, None], weights, 0.0)
         sums += weights
         if PER[0] == PER[1]:
             levels = _field(value_words, s, VALUES)
         else:
             block = (tile * WARPS + tl.arange(0, WARPS)) * F + s
             bit = VALUES.bit[0] + block % PER[1] * VALUES.bits
-            words = _value_words(values, tile, s, last_value, WARPS, D, PER).to(tl.int32)
+            words = _value_words(values, tile, s, last_value, WARPS, D, PER, not MASKED).to(tl.int32)
             code = (words >> bit[:, None, None]) & ((1 << VALUES.bits) - 1)
             levels = _level(code, 1, VALUES)
+        scale = value_scale[s].to(tl.float32)
         if VALUES.raw:
-            step = VALUES.step[s] if PER[0] == PER[1] else 2.0 ** -VALUES.bits
-            weights = (weights * (scale * step)[:, :, None]).to(tl.float16)
-            surplus += weights.to(tl.float32) * (1024 + 1.0 / step)
+            step = VALUES.step[s] if PER[0] == PER[1] else 2.0**-VALUES.bits
+            weights = weights * (scale * step)[:, :, None]
+            surplus += weights * (1.0 / step)
         else:
-            weights = (weights * scale[:, :, None]).to(tl.float16)
-        part = tl.dot(levels, weights, part)
-    if VALUES.raw:
-        part = output * fade[:, None, :] + (part - tl.sum(surplus, 1)[:, None, :])
-    return key_words, part, highest, sums
+            weights = weights * scale[:, :, None]
+        output = tl.dot(levels, weights.to(tl.float16), output)
+    return key_words, key_scale, output, highest, sums, surplus, real, imag
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["key_pages", "value_pages"])
 def decode_split(
     query_states, keys, key_scales, values, value_scales, lengths, firsts,
     key_matrix, value_matrix, key_mean, table, cos, sin,
@@ -276,59 +315,68 @@ def decode_split(
     key_scales += head * key_pages * (16 * PER[0])
     value_scales += head * value_pages * (16 * PER[1])
 
-    column = tl.arange(0, QUERIES)
-    channel = tl.arange(0, D)
-    rows = query_states + (head * G + column)[None, :] * D
-    query = tl.load(rows + channel[:, None], (column < G)[None, :], 0.0).to(tl.float32)
-    rotated = _rotated(query, key_matrix, _key_channel(channel), D) * (scaling * KEYS.peak)
-    rotated = rotated.to(tl.float16)
-    query_sums = tl.sum(rotated.to(tl.float32), 0)
-    queries = tl.broadcast_to(rotated[None, :, :], (WARPS, D, QUERIES))
-    if CENTRED:
-        _, query_index, pair = _pairs(D // 32, WARPS)
-        row = query_states + ((head * G + query_index) * D)[:, None] + pair
-        there = (query_index < G)[:, None]
-        left = tl.load(row, there, 0.0).to(tl.float32) * scaling
-        right = tl.load(row + D // 2, there, 0.0).to(tl.float32) * scaling
-        mean_left = tl.load(key_mean + head * D + pair)
-        mean_right = tl.load(key_mean + head * D + D // 2 + pair)
-        real = left * mean_left + right * mean_right
-        imag = right * mean_left - left * mean_right
-        mean = (table, cos, sin, real, imag)
-    else:
-        mean = ()
-
     last_key = key_pages - 1
     last_value = value_pages - 1
     whole = tl.maximum(tl.minimum(end, length // (16 * F * WARPS)), begin)
     start = begin
     if PADDED:
         start = tl.minimum(tl.maximum(begin, tl.cdiv(first, 16 * F * WARPS)), whole)
+    # The first words fly while the queries are rotated.
+    key_words = _key_words(keys, start, last_key, WARPS, D, False)
+    key_scale = _scales(key_scales, start, first, length, WARPS, F, False)
+
+    column = tl.arange(0, QUERIES)
+    channel = tl.arange(0, D)
+    rows = query_states + (head * G + column)[None, :] * D
+    query = tl.load(rows + channel[:, None], (column < G)[None, :], 0.0).to(tl.float32)
+    rotated = _rotated(query, key_matrix, _key_channel(channel), D) * (scaling * KEYS.peak)
+    rotated = rotated.to(tl.float16)
+    query_sums = tl.sum(rotated.to(tl.float32), 0) * (1.0 - 0.5**KEYS.bits)
+    queries = tl.broadcast_to(rotated[None, :, :], (WARPS, D, QUERIES))
+    real = 0.0
+    imag = 0.0
+    mean = ()
+    if CENTRED:
+        _, query_index, pair = _pairs(D // 32, WARPS)
+        row = query_states + ((head * G + query_index) * D)[:, None] + pair
+        there = (query_index < G)[:, None]
+        mean = (table, cos, sin, row, there, key_mean + head * D + pair, scaling)
+        real, imag = _phases(mean, start, last_key, WARPS, D, F)
+
     state = (
-        _key_words(keys, start, last_key, WARPS, D),
+        key_words,
+        key_scale,
         tl.zeros((WARPS, D, QUERIES), tl.float32),
         tl.full((WARPS, QUERIES), EMPTY, tl.float32),
         tl.zeros((WARPS, 16, QUERIES), tl.float32),
+        tl.zeros((WARPS, 16, QUERIES), tl.float32),
+        real,
+        imag,
     )
     for tile in range(start, whole):
         state = _tile(
             state, keys, values, key_scales, value_scales, queries, query_sums, mean,
-            tile, tile + 1, first, length, last_key, last_value,
+            tile, tl.minimum(tile + 1, whole - 1), first, length, last_key, last_value,
             WARPS, D, PER, KEYS, VALUES, CENTRED, False,
         )  # fmt: skip
-    if start > begin:
-        state = (_key_words(keys, begin, last_key, WARPS, D), state[1], state[2], state[3])
     masked = start - begin + end - whole
     for i in range(masked):
         tile = tl.where(begin + i < start, begin + i, whole + i - start + begin)
-        following = tl.where(begin + i + 1 < start, begin + i + 1, whole + i + 1 - start + begin)
+        state = (
+            _key_words(keys, tile, last_key, WARPS, D, False),
+            _scales(key_scales, tile, first, length, WARPS, F, False),
+            state[2], state[3], state[4], state[5], state[6], state[7],
+        )  # fmt: skip
         state = _tile(
             state, keys, values, key_scales, value_scales, queries, query_sums, mean,
-            tile, following, first, length, last_key, last_value,
+            tile, tile, first, length, last_key, last_value,
             WARPS, D, PER, KEYS, VALUES, CENTRED, True,
         )  # fmt: skip
 
-    _, output, maximum, sums = state
+    output, maximum, sums, surplus = state[2], state[3], state[4], state[5]
+    if VALUES.raw:
+        surplus = tl.sum(surplus, 1)[:, None, :] * (1.0 - 0.5**VALUES.bits)
+        output = output * 2.0**24 - surplus
     highest = tl.max(maximum, 0)
     weight = tl.exp2(maximum - highest[None, :])
     total = tl.sum(tl.sum(sums, 1) * weight, 0)
@@ -345,7 +393,7 @@ def decode_split(
     tl.store(sums_out + place * QUERIES + column, log_sum)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["splits"])
 def decode_combine(
     outputs, sums, value_mean, attended, splits,
     G: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, CENTRED: tl.constexpr,

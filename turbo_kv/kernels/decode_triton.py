@@ -25,6 +25,7 @@ from turbo_kv.kernels.levels import Levels, codes, find_levels
 from turbo_kv.kernels.pages import FIELDS, Pages, page_tokens
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.quantizer import TurboQuantizer
+from turbo_kv.quant.scalar import ScalarCodebook
 
 HEAD_DIMS = (64, 128)
 MOST_QUERIES = 8
@@ -35,12 +36,14 @@ LOG2_E = 1.4426950408889634
 class Launch:
     """How the work is cut. warps: of a program. splits: programs per KV head; None: by the device.
 
-    programs: that one multiprocessor holds at once. pdl: start the second launch early.
+    programs: that one multiprocessor holds at once. registers: of a thread, at most.
+    pdl: start the second launch early.
     """
 
     warps: int = 4
     splits: int | None = None
     programs: int = 3
+    registers: int | None = 168
     pdl: bool = True
 
 
@@ -63,7 +66,7 @@ class PagedAttention:
             _refuse(quantizer)
         self.head_dim = key_quantizer.head_dim
         self.launch = launch
-        self.device = key_quantizer.centroids.device
+        self.device = key_quantizer.codebook.windows.device
         inline = self.device.type == "cuda"
         self.key_matrix, peak = _matrix(key_quantizer)
         self.keys = codes(_levels(key_quantizer), peak=peak, inline=inline)
@@ -105,7 +108,7 @@ class PagedAttention:
         parts = torch.empty(heads, splits, MOST_QUERIES, head_dim, device=self.device)
         sums = torch.empty(heads, splits, MOST_QUERIES, device=self.device)
         pdl = self.launch.pdl and self.device.type == "cuda"
-        options = {"launch_pdl": True} if pdl else {}
+        registers = {"maxnreg": self.launch.registers} if self.launch.registers else {}
         decode_split[heads, splits](
             query_states.contiguous(),
             *(keys.words, keys.scales, values.words, values.scales, keys.length, first),
@@ -126,6 +129,7 @@ class PagedAttention:
             PDL=pdl,
             num_warps=self.launch.warps,
             num_stages=1,
+            **registers,
         )
         decode_combine[(batch * query_heads,)](
             *(parts, sums, None if center is None else center.value_mean, out, splits),
@@ -135,7 +139,7 @@ class PagedAttention:
             CENTRED=center is not None,
             PDL=pdl,
             num_warps=4,
-            **options,
+            **({"launch_pdl": True} if pdl else {}),
         )
         return out
 
@@ -171,17 +175,20 @@ def _refuse(quantizer: TurboQuantizer) -> None:
             f"head_dim is {quantizer.head_dim}; the GPU kernel reads "
             f"{' and '.join(map(str, HEAD_DIMS))}"
         )
+    if not isinstance(quantizer.codebook, ScalarCodebook):
+        raise ValueError("the GPU kernel reads scalar codebooks, such as lloyd-max, no trellis")
     if quantizer.sketch is not None:
         raise ValueError("the GPU kernel reads no QJL sketch: it costs more than the codes it aids")
 
 
 def _levels(quantizer: TurboQuantizer) -> Levels:
-    return find_levels(quantizer.centroids[: 2**quantizer.bits, 0])
+    codebook = quantizer.codebook
+    return find_levels(codebook.windows[: 2**codebook.bits, 0])
 
 
 def _matrix(quantizer: TurboQuantizer) -> tuple[Tensor, float]:
     """The inverse rotation over its largest entry, fp16 (D, D), exact for ±1; and that entry."""
-    identity = torch.eye(quantizer.head_dim, device=quantizer.centroids.device)
+    identity = torch.eye(quantizer.head_dim, device=quantizer.codebook.windows.device)
     inverse = quantizer.unrotate(identity)
     peak = inverse.abs().max().item()
     return (inverse / peak).half().contiguous(), peak

@@ -156,10 +156,12 @@ def _ptx(levels: Levels, shift: int, position: int, step: float) -> str:
     move = f"shr.u32 w, $1, {shift};" if shift > 0 else f"shl.b32 w, $1, {-shift};"
     lines = [
         move if shift else "mov.b32 w, $1;",
-        f"lop3.b32 x, w, {_twice(mask)}, {_twice(magic)}, 0xEA;",  # (w & mask) | magic
     ]
-    if levels.kind != "uniform":
+    if levels.kind == "uniform":
+        lines.append(f"and.b32 x, w, {_twice(mask)};")
+    else:
         lines += [
+            f"lop3.b32 x, w, {_twice(mask)}, {_twice(magic)}, 0xEA;",  # (w & mask) | magic
             f"mov.b32 a, {_half2(step)};",
             f"mov.b32 b, {_half2(-ONE * step - 1)};",
             "fma.rn.f16x2 x, x, a, b;",
