@@ -14,7 +14,8 @@ Softmax runs in base 2, in fp32. Does not know quantizers or caches.
 import triton
 import triton.language as tl
 
-EMPTY = tl.constexpr(-1e30)  # the log-sum-exp of nothing
+EMPTY = tl.constexpr(-1e30)  # the score of what is masked, and the log-sum-exp of nothing
+LOWEST = tl.constexpr(-1e20)  # a maximum far above EMPTY, so that what is masked weighs 0
 QUERIES = tl.constexpr(8)
 
 
@@ -31,14 +32,12 @@ def _value_channel(m):
 
 
 @triton.jit
-def _key_words(words, tile, last, WARPS: tl.constexpr, D: tl.constexpr, WHOLE: tl.constexpr):
-    """Words of pages tile·WARPS onwards, at most `last` unless WHOLE: int16 (WARPS, 16, D)."""
+def _key_words(words, tile, last, WARPS: tl.constexpr, D: tl.constexpr):
+    """Words of pages tile·WARPS onwards, at most `last`: int16 (WARPS, 16, D)."""
     chunks: tl.constexpr = D // 32
     index = tl.arange(0, 16 * WARPS * chunks)  # row high, chunk, warp, row low
     row = index % 8 + index // (8 * WARPS * chunks) * 8
-    page = tile * WARPS + index // 8 % WARPS
-    if not WHOLE:
-        page = tl.minimum(page, last)
+    page = tl.minimum(tile * WARPS + index // 8 % WARPS, last)
     offset = page * (16 * D) + row * D + index // (8 * WARPS) % chunks * 32
     loaded = tl.load(words + offset[:, None] + tl.arange(0, 32)[None, :])
     loaded = loaded.reshape(2, chunks, WARPS, 8, 4, 2, 2, 2)
@@ -47,10 +46,9 @@ def _key_words(words, tile, last, WARPS: tl.constexpr, D: tl.constexpr, WHOLE: t
 
 @triton.jit
 def _value_words(
-    words, tile, block: tl.constexpr, last,
-    WARPS: tl.constexpr, D: tl.constexpr, PER: tl.constexpr, WHOLE: tl.constexpr,
-):  # fmt: skip
-    """Words of one page for each warp, int16 (WARPS, D, 16), at most page `last` unless WHOLE.
+    words, tile, block: tl.constexpr, last, WARPS: tl.constexpr, D: tl.constexpr, PER: tl.constexpr
+):
+    """Words of one page for each warp, int16 (WARPS, D, 16), at most page `last`.
 
     PER: (fields of a key page, fields of a value page). Where they differ a warp's tokens spread
     over several value pages, and `block` says which 16 tokens of the key page are wanted.
@@ -61,8 +59,7 @@ def _value_words(
     page = tile * WARPS + index // 32 % WARPS
     if PER[0] != PER[1]:
         page = (page * PER[0] + block) // PER[1]
-    if not WHOLE:
-        page = tl.minimum(page, last)
+    page = tl.minimum(page, last)
     offset = page * (16 * D) + row * D + index // (32 * WARPS) % chunks * 64 + index // 4 % 8 * 8
     loaded = tl.load(words + offset[:, None] + tl.arange(0, 8)[None, :])
     loaded = loaded.reshape(2, 2, chunks, WARPS, 8, 4, 4, 2)
@@ -191,48 +188,47 @@ def _mean_terms(table, real, imag, tile, WARPS: tl.constexpr, D: tl.constexpr, F
 
 
 @triton.jit
-def _scales(scales, tile, first, length, WARPS: tl.constexpr, F: tl.constexpr, WHOLE: tl.constexpr):
-    """Scales of the tokens of a page for each warp: F times (WARPS, 16), fp16.
+def _valid(token, first, length):
+    """Whether tokens are stored, and no padding. first: None without padding."""
+    there = token < length
+    if first is not None:
+        there = there & (token >= first)
+    return there
 
-    Unless the pages are known to be WHOLE, 0 for tokens outside first to length.
-    """
+
+@triton.jit
+def _scales(scales, tile, first, length, WARPS: tl.constexpr, F: tl.constexpr):
+    """Scales of the tokens of a page for each warp, F times (WARPS, 16), fp16; 0 if not valid."""
     token = (tile * WARPS + tl.arange(0, WARPS))[:, None] * (16 * F) + tl.arange(0, 16)[None, :]
     loaded = ()
     for s in tl.static_range(F):
-        there = (token + 16 * s >= first) & (token + 16 * s < length)
-        if WHOLE:
-            one = tl.load(scales + token + 16 * s)
-        else:
-            one = tl.load(scales + token + 16 * s, there, 0.0)
-        loaded = loaded + (one,)
+        there = _valid(token + 16 * s, first, length)
+        loaded = loaded + (tl.load(scales + token + 16 * s, there, 0.0),)
     return loaded
 
 
 @triton.jit
 def _tile(
     state, keys, values, key_scales, value_scales, queries, query_sums, mean,
-    tile, following, first, length, last_key, last_value,
+    tile, first, length, last_key, last_value,
     WARPS: tl.constexpr, D: tl.constexpr, PER: tl.constexpr, KEYS: tl.constexpr,
-    VALUES: tl.constexpr, CENTRED: tl.constexpr, MASKED: tl.constexpr,
+    VALUES: tl.constexpr, CENTRED: tl.constexpr,
 ):  # fmt: skip
     """The state after W more pages: key words and scales of a tile, output, maximum, sums, surplus.
 
-    What the values need flies while scores are made, the `following` tile's keys during the rest.
+    What the values need flies while scores are made, the next tile's keys during the rest.
     """
     key_words, key_scale, output, maximum, sums, surplus, real, imag = state
     F: tl.constexpr = PER[0]
-    value_scale = _scales(value_scales, tile, first, length, WARPS, F, not MASKED)
+    value_scale = _scales(value_scales, tile, first, length, WARPS, F)
     if PER[0] == PER[1]:
-        value_words = _value_words(values, tile, 0, last_value, WARPS, D, PER, not MASKED)
+        value_words = _value_words(values, tile, 0, last_value, WARPS, D, PER)
     token = (tile * WARPS + tl.arange(0, WARPS))[:, None] * (16 * F) + tl.arange(0, 16)[None, :]
     if CENTRED:
-        if MASKED:
-            real, imag = _phases(mean, tile, last_key, WARPS, D, F)
         terms = _mean_terms(mean[0], real, imag, tile, WARPS, D, F)
-        if not MASKED:
-            _, _, pair = _pairs(D // 32, WARPS)
-            pair += WARPS * 16 * F * D + tl.minimum(tile, 0) * 4  # loaded again in each turn
-            real, imag = _turn(real, imag, tl.load(mean[1] + pair), tl.load(mean[2] + pair))
+        _, _, pair = _pairs(D // 32, WARPS)
+        pair += WARPS * 16 * F * D + tl.minimum(tile, 0) * 4  # 0, as for the table
+        real, imag = _turn(real, imag, tl.load(mean[1] + pair), tl.load(mean[2] + pair))
     scores = ()
     for s in tl.static_range(F):
         score = tl.dot(_field(key_words, s, KEYS), queries)
@@ -244,12 +240,11 @@ def _tile(
         score = score * scale[:, :, None]
         if CENTRED:
             score = score + terms[s]
-        if MASKED:
-            there = (token + 16 * s >= first) & (token + 16 * s < length)
-            score = tl.where(there[:, :, None], score, EMPTY)
+        there = _valid(token + 16 * s, first, length)
+        score = tl.where(there[:, :, None], score, EMPTY)
         scores = scores + (score,)
-    key_words = _key_words(keys, following, last_key, WARPS, D, not MASKED)
-    key_scale = _scales(key_scales, following, first, length, WARPS, F, not MASKED)
+    key_words = _key_words(keys, tile + 1, last_key, WARPS, D)
+    key_scale = _scales(key_scales, tile + 1, first, length, WARPS, F)
     highest = scores[0]
     for s in tl.static_range(1, F):
         highest = tl.maximum(highest, scores[s])
@@ -261,16 +256,13 @@ def _tile(
     surplus = surplus * fade[:, None, :]
     for s in tl.static_range(F):
         weights = tl.exp2(scores[s] - reference[:, None, :])
-        if MASKED:
-            there = (token + 16 * s >= first) & (token + 16 * s < length)
-            weights = tl.where(there[:, :, None], weights, 0.0)
         sums += weights
         if PER[0] == PER[1]:
             levels = _field(value_words, s, VALUES)
         else:
             block = (tile * WARPS + tl.arange(0, WARPS)) * F + s
             bit = VALUES.bit[0] + block % PER[1] * VALUES.bits
-            words = _value_words(values, tile, s, last_value, WARPS, D, PER, not MASKED).to(tl.int32)
+            words = _value_words(values, tile, s, last_value, WARPS, D, PER).to(tl.int32)
             code = (words >> bit[:, None, None]) & ((1 << VALUES.bits) - 1)
             levels = _level(code, 1, VALUES)
         scale = value_scale[s].to(tl.float32)
@@ -304,8 +296,11 @@ def decode_split(
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
     length = tl.load(lengths)
-    first = tl.load(firsts + head // KV_HEADS) if PADDED else 0
-    begin = first // (16 * F * WARPS)
+    first = None
+    begin = 0
+    if PADDED:
+        first = tl.load(firsts + head // KV_HEADS)
+        begin = first // (16 * F * WARPS)
     end = tl.cdiv(length, 16 * F * WARPS)
     run = tl.cdiv(tl.maximum(end - begin, 0), splits)
     begin = begin + split * run
@@ -317,13 +312,9 @@ def decode_split(
 
     last_key = key_pages - 1
     last_value = value_pages - 1
-    whole = tl.maximum(tl.minimum(end, length // (16 * F * WARPS)), begin)
-    start = begin
-    if PADDED:
-        start = tl.minimum(tl.maximum(begin, tl.cdiv(first, 16 * F * WARPS)), whole)
     # The first words fly while the queries are rotated.
-    key_words = _key_words(keys, start, last_key, WARPS, D, False)
-    key_scale = _scales(key_scales, start, first, length, WARPS, F, False)
+    key_words = _key_words(keys, begin, last_key, WARPS, D)
+    key_scale = _scales(key_scales, begin, first, length, WARPS, F)
 
     column = tl.arange(0, QUERIES)
     channel = tl.arange(0, D)
@@ -341,36 +332,23 @@ def decode_split(
         row = query_states + ((head * G + query_index) * D)[:, None] + pair
         there = (query_index < G)[:, None]
         mean = (table, cos, sin, row, there, key_mean + head * D + pair, scaling)
-        real, imag = _phases(mean, start, last_key, WARPS, D, F)
+        real, imag = _phases(mean, begin, last_key, WARPS, D, F)
 
     state = (
         key_words,
         key_scale,
         tl.zeros((WARPS, D, QUERIES), tl.float32),
-        tl.full((WARPS, QUERIES), EMPTY, tl.float32),
+        tl.full((WARPS, QUERIES), LOWEST, tl.float32),
         tl.zeros((WARPS, 16, QUERIES), tl.float32),
         tl.zeros((WARPS, 16, QUERIES), tl.float32),
         real,
         imag,
     )
-    for tile in range(start, whole):
+    for tile in range(begin, end):
         state = _tile(
             state, keys, values, key_scales, value_scales, queries, query_sums, mean,
-            tile, tl.minimum(tile + 1, whole - 1), first, length, last_key, last_value,
-            WARPS, D, PER, KEYS, VALUES, CENTRED, False,
-        )  # fmt: skip
-    masked = start - begin + end - whole
-    for i in range(masked):
-        tile = tl.where(begin + i < start, begin + i, whole + i - start + begin)
-        state = (
-            _key_words(keys, tile, last_key, WARPS, D, False),
-            _scales(key_scales, tile, first, length, WARPS, F, False),
-            state[2], state[3], state[4], state[5], state[6], state[7],
-        )  # fmt: skip
-        state = _tile(
-            state, keys, values, key_scales, value_scales, queries, query_sums, mean,
-            tile, tile, first, length, last_key, last_value,
-            WARPS, D, PER, KEYS, VALUES, CENTRED, True,
+            tile, first, length, last_key, last_value,
+            WARPS, D, PER, KEYS, VALUES, CENTRED,
         )  # fmt: skip
 
     output, maximum, sums, surplus = state[2], state[3], state[4], state[5]
