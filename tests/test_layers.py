@@ -47,6 +47,7 @@ LAYERS = {
         "matplotlib",
         "playwright",
         "psutil",
+        "triton",
         "datasets",
         "turbo_kv.__version__",
         "turbo_kv.quant",

@@ -60,6 +60,13 @@ def _precompute(progress: Progress) -> list[Path]:
     return [*made, _write(methods.NAME, methods.method_points(progress))]
 
 
+def _attention(progress: Progress) -> list[Path]:
+    from turbo_kv.bench.attention import result_name, run
+
+    result = run(progress=progress)
+    return [_write(result_name(result), result)]
+
+
 def _screenshots(progress: Progress) -> list[Path]:
     from turbo_kv.bench.screenshots import screenshots
 
@@ -78,6 +85,7 @@ BENCHMARKS: dict[str, Callable[[Progress], list[Path]]] = {
     "live": _live,
     "scale": _result("scale"),
     "decode": _result("decode"),
+    "attention": _attention,
     "line": _result("line"),
     "page": _result("page", "page_times"),
     "precompute": _precompute,
