@@ -178,13 +178,13 @@ def _page(  # noqa: PLR0912, PLR0915, PLR0917
     packed = ()
     for _ in tl.static_range(GROUPS // 2):
         packed += (tl.zeros((ROWS, GROUP), tl.int32),)
-    kept = tl.zeros((ROWS,), tl.int32)
+    lowest = tl.maximum(start - first, 0) // ROWS
+    highest = tl.minimum((stop - first + ROWS - 1) // ROWS, FIELDS)
 
-    for back in range(0, FIELDS):
-        field = FIELDS - 1 - back
+    for back in range(0, highest - lowest):
+        field = highest - 1 - back
         slots = first + ROWS * field + rows
         new = (slots >= start) & (slots < stop)
-        kept = (kept << BITS) | tl.where(slots < start, 2**BITS - 1, 0)
         y = ()
         for g in tl.static_range(GROUPS):
             x = tl.load(
@@ -237,12 +237,14 @@ def _page(  # noqa: PLR0912, PLR0915, PLR0917
         scale = tl.sqrt(square / tl.sum(total, 1).to(tl.float32) * WEIGHT)
         tl.store(scales + ROWS * field + rows, scale.to(tl.float16), mask=new)
 
-    kept = (kept << FIRST_BIT)[:, None]
+    shift = FIRST_BIT + BITS * lowest
+    older = tl.maximum(start - first - rows + ROWS - 1, 0) // ROWS  # fields of each row
+    kept = (((1 << (BITS * tl.minimum(older, FIELDS))) - 1) << FIRST_BIT)[:, None]
     for half in tl.static_range(2):
         for g in tl.static_range(GROUPS // 2):
             at = words + rows[:, None] * D + (channels + g * GROUP + half * (D // 2))[None, :]
             old = tl.load(at, mask=kept != 0, other=0).to(tl.int32) & kept
-            tl.store(at, (packed[g] >> (16 * half) << FIRST_BIT | old).to(tl.int16))
+            tl.store(at, ((packed[g] >> (16 * half) << shift) | old).to(tl.int16))
 
 
 @triton.jit
