@@ -1,9 +1,14 @@
 """A random model shared by the tests; those about quality use the trained one of the package."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read where Triton is imported first: before transformers
+
 from byte_tokenizer import byte_tokenizer
 from hypothesis import settings
 from transformers import Qwen2Config, Qwen2ForCausalLM

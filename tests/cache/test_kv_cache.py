@@ -10,6 +10,7 @@ from transformers.models.smollm3 import SmolLM3Config
 
 from turbo_kv.cache.kv_cache import TurboKVCache
 from turbo_kv.cache.plan import Plan
+from turbo_kv.cache.rope import RopeTable
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.quantizer import TurboQuantizer
 
@@ -24,6 +25,9 @@ def filled(model, tokens=300, batch=1, **options) -> TurboKVCache:
     return cache
 
 
+SHARED = (type, Plan, RopeTable, TurboQuantizer)  # the same for every layer, whatever it holds
+
+
 def tensors_reachable_from(value, seen: set[int]) -> Iterator[torch.Tensor]:
     """Every tensor that an object holds on to, through attributes and containers."""
     if id(value) in seen:
@@ -36,7 +40,7 @@ def tensors_reachable_from(value, seen: set[int]) -> Iterator[torch.Tensor]:
             yield from tensors_reachable_from(item, seen)
     elif isinstance(value, dict):
         yield from tensors_reachable_from(list(value.values()), seen)
-    elif hasattr(value, "__dict__") and not isinstance(value, (type, Plan, TurboQuantizer)):
+    elif hasattr(value, "__dict__") and not isinstance(value, SHARED):
         yield from tensors_reachable_from(vars(value), seen)
 
 

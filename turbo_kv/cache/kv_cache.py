@@ -65,8 +65,9 @@ class TurboKVCache(Cache):
                 "use TurboKVCache.for_model(model, quant), or centering 'mean'"
             )
         self.quant = quant
+        kv_heads = _kv_heads(config)
         self.plan = Plan(
-            kv_heads=_kv_heads(config) // processes,
+            kv_heads=kv_heads // processes,
             head_dim=head_dim(config),
             max_tokens=config.max_position_embeddings,
             rope=RopeTable.from_config(config),
@@ -76,6 +77,7 @@ class TurboKVCache(Cache):
             frozen_mean=quant.centering == "mean",
             read_back=read_back,
             exact_window=exact_window,
+            query_groups=config.num_attention_heads // kv_heads,
         )
         self.plan.quantizers(torch.device("cpu"))  # refuses a head_dim now, not at the first token
         if quant.centering != "bias":
@@ -117,6 +119,10 @@ class TurboKVCache(Cache):
                 "another model used this cache; reset() it or make another"
             )
         return super().update(key_states, value_states, layer_idx, *args, **kwargs)
+
+    def path(self, device: torch.device | str) -> str:
+        """Which code keeps and reads the tokens of a model on `device`; after a colon, why."""
+        return self.plan.path(torch.device(device))
 
     @property
     def nbytes(self) -> int:

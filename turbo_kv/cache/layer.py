@@ -13,17 +13,19 @@ constant, which the row's own mean absorbs. Does not know queries or masks.
 """
 
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from transformers.cache_utils import DynamicLayer
 
 from turbo_kv.cache import attention
-from turbo_kv.cache.coding import code
+from turbo_kv.cache.dense import DenseStores
 from turbo_kv.cache.plan import Plan
-from turbo_kv.cache.store import PackedStore
 from turbo_kv.kernels.states import PackedStates
 from turbo_kv.quant.centering import Center
+
+if TYPE_CHECKING:  # needs Triton
+    from turbo_kv.cache.paged import PagedStores
 
 DECODE_TOKENS = 32
 MEAN_TOKENS = 256
@@ -49,16 +51,15 @@ class PackedLayer(DynamicLayer):
         self.is_initialized = False
         self.cumulative_length = 0
         self.center: Center | None = None
-        self._stores: tuple[PackedStore, PackedStore] | None = None
+        self._stores: DenseStores | PagedStores | None = None
         self._window: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Learn batch, dtype and device from states (B, H_kv, T, D), T >= 0, and store none."""
         self.dtype, self.device = key_states.dtype, key_states.device
-        self._quantizers = self.plan.quantizers(self.device)
         nothing = key_states[:, :, :0]
         self._window = nothing.clone(), nothing.clone()
-        self._stores = tuple(PackedStore(each.quantize(nothing)) for each in self._quantizers)
+        self._stores = self.plan.stores(nothing)
         if self.bias is not None:
             self.center = _for_batch(self.bias, len(key_states), self.device)
         self.is_initialized = True
@@ -79,7 +80,7 @@ class PackedLayer(DynamicLayer):
         if self.plan.read_back or (past and tokens <= DECODE_TOKENS):
             self._append(key_states, value_states)
             if tokens <= DECODE_TOKENS and self.plan.attention() == attention.NAME:
-                states = self.states()
+                states = self._stores.attended(self.center, self._window)
                 return states, states
             return self.restore()
         seen = (key_states, value_states)
@@ -89,10 +90,8 @@ class PackedLayer(DynamicLayer):
         return seen
 
     def states(self) -> PackedStates:
-        """Everything stored, as views, for attention on packed storage."""
-        keys, values = (store.packed for store in self._stores)
-        cos, sin = self.plan.rope.cos_sin(0, keys.seq_len, self.device)
-        return PackedStates(keys, values, *self._quantizers, self.center, cos, sin, *self._window)
+        """Everything stored, as dense codes."""
+        return self._stores.states(self.center, self._window)
 
     def restore(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Every key and value as stored, in the model's dtype (B, H_kv, T, D)."""
@@ -122,9 +121,8 @@ class PackedLayer(DynamicLayer):
             self.reset()
             return
         self.cumulative_length = kept
-        for store in self._stores:
-            store.crop(kept)
-        exact = kept - self._stores[0].length
+        self._stores.crop(kept)
+        exact = kept - self._stores.length
         self._window = tuple(states[:, :, :exact].clone() for states in self._window)
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
@@ -161,16 +159,15 @@ class PackedLayer(DynamicLayer):
         """Bytes of storage by purpose: codes, scales, means, open_page, exact_window, ..."""
         if not self.is_initialized:
             return {}
-        keys, values = (store.stored() for store in self._stores)
         return {
-            **{purpose: size + values.get(purpose, 0) for purpose, size in keys.items()},
+            **self._stores.stored(),
             "means": 0 if self.center is None else self.center.nbytes,
             "exact_window": sum(states.untyped_storage().nbytes() for states in self._window),
         }
 
     def _append(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Take states in at the newest end of the window, and code what leaves at its oldest."""
-        tokens, first = key_states.shape[2], self._stores[0].length
+        tokens = key_states.shape[2]
         center = self.center
         if self.plan.frozen_mean and center is None:
             cos, sin = self.plan.rope.cos_sin(0, tokens, self.device)
@@ -179,25 +176,20 @@ class PackedLayer(DynamicLayer):
         if self.plan.exact_window:
             states = tuple(torch.cat(pair, dim=2) for pair in zip(self._window, states))
         leaving = max(0, states[0].shape[2] - self.plan.exact_window)
-        coded = (each[:, :, :leaving] for each in states)
-        rotation = self.plan.rope.cos_sin(first, first + leaving, self.device)
         try:
-            packed = code(*coded, self._quantizers, center, rotation)
+            self._stores.append(*(each[:, :, :leaving] for each in states), center)
         except ValueError as error:
             raise ValueError(f"layer {self.layer_idx}: {error}") from error
 
         self.center = center
         self.cumulative_length += tokens
-        for store, vectors in zip(self._stores, packed):
-            store.append(vectors)
         if self.plan.exact_window:
             self._window = tuple(each[:, :, leaving:].clone() for each in states)
 
     def _map_batch(self, select: Callable[[torch.Tensor], torch.Tensor]) -> None:
         if not self.is_initialized:
             return
-        for store in self._stores:
-            store.map_batch(select)
+        self._stores.map_batch(select)
         self._window = tuple(select(states) for states in self._window)
         if self.center is not None:
             self.center = self.center.map_batch(select)

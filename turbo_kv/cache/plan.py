@@ -5,12 +5,18 @@ Does not store anything.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import PreTrainedConfig
 
 from turbo_kv.cache.coding import Quantizers
+from turbo_kv.cache.dense import DenseStores
 from turbo_kv.cache.rope import RopeTable
+from turbo_kv.kernels import choose
+
+if TYPE_CHECKING:
+    from turbo_kv.cache.paged import PagedStores
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,7 @@ class Plan:
     frozen_mean: subtract the mean of the first update's tokens.
     read_back: attend to every token as stored, those of the current forward too.
     exact_window: how many of the newest tokens stay exact.
+    query_groups: query heads per KV head.
     """
 
     kv_heads: int
@@ -35,6 +42,27 @@ class Plan:
     frozen_mean: bool
     read_back: bool
     exact_window: int
+    query_groups: int
+
+    def stores(self, nothing: torch.Tensor) -> "DenseStores | PagedStores":
+        """An empty store for both sides of a layer: pages where kernels read them.
+
+        nothing: states (B, H_kv, 0, D), which tell batch and device.
+        """
+        quantizers = self.quantizers(nothing.device)
+        if self._why_dense(nothing.device) is not None:
+            return DenseStores(quantizers, self.rope, nothing)
+        from turbo_kv.cache.paged import PagedStores
+
+        return PagedStores(quantizers, self.rope, nothing)
+
+    def path(self, device: torch.device) -> str:
+        """Which code keeps and reads the tokens on `device`; after a colon, why."""
+        return choose.cache_path(device, self._why_dense(device))
+
+    def _why_dense(self, device: torch.device) -> str | None:
+        quantizers = self.quantizers(device)
+        return choose.why_dense(device, quantizers, self.query_groups, self.exact_window)
 
     def check_states(self, layer_idx: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """ValueError unless keys and values are (B, H_kv, T, D) of this model, T >= 1."""

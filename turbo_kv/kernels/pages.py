@@ -12,7 +12,8 @@ takes without moving a value between lanes. Scales lie apart, in the order of to
 and scales as a dense `PackedVectors`, and back, bit for bit. Does not know what codes mean.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +53,20 @@ class Pages:
     def nbytes(self) -> int:
         """Bytes held, read from storage."""
         return storage_bytes(self.words, self.scales, self.length)
+
+    def with_room(self, tokens: int) -> "Pages":
+        """The same content in new storage, of as many pages as `tokens` tokens take."""
+        batch, heads, _, _, head_dim = self.words.shape
+        moved = empty_pages((batch, heads, tokens, head_dim), self.bits, self.words.device)
+        pages = min(moved.words.shape[2], self.words.shape[2])
+        moved.words[:, :, :pages] = self.words[:, :, :pages]
+        kept = pages * page_tokens(self.bits)
+        moved.scales[:, :, :kept] = self.scales[:, :, :kept]
+        return replace(moved, length=self.length)
+
+    def map_batch(self, fn: Callable[[Tensor], Tensor]) -> "Pages":
+        """Apply `fn` to words and scales, batch first: reorder, repeat or select."""
+        return replace(self, words=fn(self.words), scales=fn(self.scales))
 
 
 def page_tokens(bits: int) -> int:

@@ -16,7 +16,8 @@ sums run in another order than the reference's, so a coordinate may fall on the 
 boundary that it touches to within rounding. Does not know who owns the pages.
 """
 
-import torch
+from functools import lru_cache
+
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -31,20 +32,21 @@ GROUP = tl.constexpr(16)  # channels that one product mixes
 
 
 def append(
-    key_states: Tensor,
-    value_states: Tensor,
+    states: tuple[Tensor, Tensor],
     pages: tuple[Pages, Pages],
     quantizer: TurboQuantizer,
     center: Center | None,
     cos_sin: tuple[Tensor, Tensor],
 ) -> None:
-    """Code states (B, H, T, D) as the newest T of the `length` tokens of both pages.
+    """Code keys and values as the newest T of the `length` tokens of their pages.
 
-    Whoever calls has added T to the lengths already; there must be room for them. Codes are those
+    Whoever calls has added T to the length already; there must be room for them. Codes are those
     of `quantizer` on centred states, but for ties; scales may differ in their last bit.
-    key_states, value_states: fp16, bf16 or fp32, channels contiguous.
-    cos_sin: of every slot there is room for, fp32 (capacity, D).
+    states: keys and values (B, H, T, D), both fp16, bf16 or fp32, channels contiguous.
+    pages: of keys and of values, of equal bits and with one length.
+    cos_sin: of every slot there is room for, fp32 (capacity, D), rows contiguous.
     """
+    key_states, value_states = states
     batch, heads, tokens, head_dim = key_states.shape
     keys, values = pages
     grid = (page_count(tokens - 1, keys.bits) + 1, batch * heads, 2)
@@ -55,6 +57,7 @@ def append(
         *(*means, quantizer.rotation.matrix, *cos_sin, quantizer.rotation.matrix.stride(0)),
         *(heads, tokens, keys.words.shape[2], values.words.shape[2]),
         D=head_dim,
+        GROUPS=head_dim // GROUP.value,
         BITS=keys.bits,
         FIELDS=FIELDS[keys.bits],
         FIRST_BIT=FIRST_BIT[keys.bits],
@@ -65,6 +68,7 @@ def append(
     )
 
 
+@lru_cache(maxsize=64)
 def tables(quantizer: TurboQuantizer) -> dict[str, tuple]:
     """Boundaries above zero, for ‖y‖ = 1, and weighted squares of the positive levels."""
     book = quantizer.codebook
@@ -82,7 +86,7 @@ def _tagged(square: float, code: int) -> int:
 
 
 @triton.jit
-def _append(
+def _append(  # noqa: PLR0917 (a launch passes numbers and pointers)
     key_states,
     value_states,
     key_batch,
@@ -107,6 +111,7 @@ def _append(
     key_pages,
     value_pages,
     D: tl.constexpr,
+    GROUPS: tl.constexpr,
     BITS: tl.constexpr,
     FIELDS: tl.constexpr,
     FIRST_BIT: tl.constexpr,
@@ -127,7 +132,7 @@ def _append(
             scales = key_scales + (head.to(tl.int64) * key_pages + page) * ROWS * FIELDS
             _page(
                 states, key_token, words, scales, key_mean + head * D, matrix, matrix_row, cos, sin,
-                page * ROWS * FIELDS, start, stop, D, BITS, FIELDS, FIRST_BIT, ROWS,
+                page * ROWS * FIELDS, start, stop, D, GROUPS, BITS, FIELDS, FIRST_BIT, ROWS,
                 CENTRED, CENTRED, BOUNDARIES, SQUARES,
             )  # fmt: skip
         else:
@@ -136,54 +141,50 @@ def _append(
             scales = value_scales + (head.to(tl.int64) * value_pages + page) * ROWS * FIELDS
             _page(
                 states, value_token, words, scales, value_mean + head * D, matrix, matrix_row, cos,
-                sin, page * ROWS * FIELDS, start, stop, D, BITS, FIELDS, FIRST_BIT, ROWS,
+                sin, page * ROWS * FIELDS, start, stop, D, GROUPS, BITS, FIELDS, FIRST_BIT, ROWS,
                 CENTRED, False, BOUNDARIES, SQUARES,
             )  # fmt: skip
 
 
 @triton.jit
-def _page(
+def _page(  # noqa: PLR0912, PLR0915, PLR0917
     states, row_stride, words, scales, mean, matrix, matrix_row, cos, sin,
     first, start, stop,
-    D: tl.constexpr, BITS: tl.constexpr, FIELDS: tl.constexpr, FIRST_BIT: tl.constexpr,
-    ROWS: tl.constexpr, CENTRED: tl.constexpr, TURNED: tl.constexpr,
+    D: tl.constexpr, GROUPS: tl.constexpr, BITS: tl.constexpr,
+    FIELDS: tl.constexpr, FIRST_BIT: tl.constexpr, ROWS: tl.constexpr,
+    CENTRED: tl.constexpr, TURNED: tl.constexpr,
     BOUNDARIES: tl.constexpr, SQUARES: tl.constexpr,
 ):  # fmt: skip
     """Code the tokens from `start` to `stop` that lie in the page beginning at slot `first`."""
-    GROUPS: tl.constexpr = D // GROUP
     rows = tl.arange(0, ROWS)
     channels = tl.arange(0, GROUP)
     hadamard = _hadamard()
 
-    # Per group of channels: its signs, and what the mean is in the page's own frame, both negated.
-    signs = ()
-    near, far = (), ()
+    # Per group of channels: signs of the rotation, negated, and the mean, in the page's frame.
+    signs, means = (), ()
     for g in tl.static_range(GROUPS):
-        sign = tl.where(tl.load(matrix + (channels + g * GROUP) * matrix_row) > 0, 1.0, -1.0)
+        sign = tl.where(tl.load(matrix + (channels + g * GROUP) * matrix_row) > 0, -1.0, 1.0)
         signs += (sign,)
         if CENTRED:
-            own = tl.load(mean + channels + g * GROUP) * -sign
+            own = tl.load(mean + channels + g * GROUP)
             if TURNED:
-                half: tl.constexpr = D // 2
-                pair = channels + (g * GROUP) % half
-                side: tl.constexpr = -1.0 if g * GROUP < half else 1.0
-                other = tl.load(mean + (g * GROUP + half) % D + channels) * -sign * side
-                c, s = tl.load(cos + first * D + pair), tl.load(sin + first * D + pair)
-                near += (own * c + other * s,)
-                far += (other * c - own * s,)
+                pair = first * D + channels + (g * GROUP) % (D // 2)
+                other = tl.load(mean + channels + (g * GROUP + D // 2) % D)
+                other = -other if g < GROUPS // 2 else other  # of the pair (-right, left)
+                means += (own * tl.load(cos + pair) + other * tl.load(sin + pair),)
             else:
-                near += (own,)
+                means += (own * sign,)
 
     packed = ()
-    for g in tl.static_range(GROUPS):
+    for _ in tl.static_range(GROUPS // 2):
         packed += (tl.zeros((ROWS, GROUP), tl.int32),)
-    kept = tl.zeros((ROWS,), tl.int32)
+    lowest = tl.maximum(start - first, 0) // ROWS
+    highest = tl.minimum((stop - first + ROWS - 1) // ROWS, FIELDS)
 
-    for field in range(0, FIELDS):
+    for back in range(0, highest - lowest):
+        field = highest - 1 - back
         slots = first + ROWS * field + rows
         new = (slots >= start) & (slots < stop)
-        shift = FIRST_BIT + BITS * field
-        kept |= tl.where(slots < start, (2**BITS - 1) << shift, 0)
         y = ()
         for g in tl.static_range(GROUPS):
             x = tl.load(
@@ -193,17 +194,20 @@ def _page(
                 mask=new[:, None],
                 other=0.0,
             ).to(tl.float32)
-            if CENTRED:
-                if TURNED:
-                    pair = channels + (g * GROUP) % (D // 2)
-                    table = (ROWS * field + rows)[:, None] * D + pair[None, :]
-                    offset = near[g][None, :] * tl.load(cos + table)
-                    offset += far[g][None, :] * tl.load(sin + table)
-                    x = x * signs[g][None, :] + offset
+            if TURNED:
+                table = (ROWS * field + rows)[:, None] * D + channels[None, :]
+                table += (g * GROUP) % (D // 2)
+                c, s = tl.load(cos + table), tl.load(sin + table)
+                x -= means[g][None, :] * c
+                if g < GROUPS // 2:
+                    x += means[g + GROUPS // 2][None, :] * s
                 else:
-                    x = x * signs[g][None, :] + near[g][None, :]
+                    x -= means[g - GROUPS // 2][None, :] * s
+                x *= signs[g][None, :]
+            elif CENTRED:
+                x = x * signs[g][None, :] - means[g][None, :]
             else:
-                x = x * signs[g][None, :]
+                x *= signs[g][None, :]
             upper = (x.to(tl.int32, bitcast=True) & ~0x1FFF).to(tl.float32, bitcast=True)
             mixed = tl.dot(upper, hadamard, input_precision="tf32")
             mixed = tl.dot(x - upper, hadamard, mixed, input_precision="tf32")
@@ -217,23 +221,30 @@ def _page(
         norm = tl.sqrt(square)[:, None]
         inside = tl.where(new, 2**BITS - 1, 0)[:, None]
         total = tl.zeros((ROWS, GROUP), tl.int32)
-        words_of_field = ()
+        codes = ()
         for g in tl.static_range(GROUPS):
             size = tl.abs(y[g])
             level = tl.full((ROWS, GROUP), SQUARES[0], tl.int32)
             for n in tl.static_range(2 ** (BITS - 1) - 1):
                 level = tl.where(size > BOUNDARIES[n] * norm, SQUARES[n + 1], level)
             total += level
-            below = tl.where(y[g] > 0, 0, -1)
-            words_of_field += (packed[g] | (((level ^ below) & inside) << shift),)
-        packed = words_of_field
+            above = y[g].to(tl.int32, bitcast=True) >> 31
+            codes += ((level ^ ~above) & inside,)
+        pairs = ()
+        for g in tl.static_range(GROUPS // 2):
+            pairs += ((packed[g] << BITS) + (codes[g] + (codes[g + GROUPS // 2] << 16)),)
+        packed = pairs
         scale = tl.sqrt(square / tl.sum(total, 1).to(tl.float32) * WEIGHT)
         tl.store(scales + ROWS * field + rows, scale.to(tl.float16), mask=new)
 
-    for g in tl.static_range(GROUPS):
-        at = words + rows[:, None] * D + (channels + g * GROUP)[None, :]
-        old = tl.load(at, mask=(kept != 0)[:, None], other=0).to(tl.int32)
-        tl.store(at, (packed[g] | (old & kept[:, None])).to(tl.int16))
+    shift = FIRST_BIT + BITS * lowest
+    older = tl.maximum(start - first - rows + ROWS - 1, 0) // ROWS  # fields of each row
+    kept = (((1 << (BITS * tl.minimum(older, FIELDS))) - 1) << FIRST_BIT)[:, None]
+    for half in tl.static_range(2):
+        for g in tl.static_range(GROUPS // 2):
+            at = words + rows[:, None] * D + (channels + g * GROUP + half * (D // 2))[None, :]
+            old = tl.load(at, mask=kept != 0, other=0).to(tl.int32) & kept
+            tl.store(at, ((packed[g] >> (16 * half) << shift) | old).to(tl.int16))
 
 
 @triton.jit

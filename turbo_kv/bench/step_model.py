@@ -1,0 +1,144 @@
+"""One decode step of a Qwen2.5-7B of random weights, over a bf16 cache or over pages.
+
+The same operations but for the cache: what attention reads and how a token gets in. Weights say
+nothing here, so a result is a speed and no quality. Lengths live on the device and nothing waits
+for it, so that a step is one CUDA graph. Does not know clocks.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from turbo_kv.kernels.decode_triton import PagedAttention
+from turbo_kv.kernels.pages import Pages, empty_pages
+from turbo_kv.kernels.quantize_triton import append
+from turbo_kv.quant.centering import Center, apply_rope
+from turbo_kv.quant.config import QuantConfig
+from turbo_kv.quant.quantizer import TurboQuantizer
+
+LAYERS, HIDDEN, INNER, VOCABULARY = 28, 3584, 18944, 152064
+KV_HEADS, GROUPS, HEAD_DIM = 4, 7, 128
+THETA = 1e6
+ROWS_AT_ONCE = 2**16  # of fp64 angles
+WIDTHS = (KV_HEADS * GROUPS * HEAD_DIM, KV_HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM)  # of q, k, v
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer, q, k, v (B, H, 1, D)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One layer, bf16."""
+
+    qkv: Tensor
+    bias: Tensor
+    output: Tensor
+    gate_up: Tensor
+    down: Tensor
+
+
+class Model:
+    """Random weights, and the step that they take."""
+
+    def __init__(self) -> None:
+        self.layers = [
+            Weights(
+                _random(sum(WIDTHS), HIDDEN),
+                _random(sum(WIDTHS)),
+                _random(HIDDEN, WIDTHS[0]),
+                _random(2 * INNER, HIDDEN),
+                _random(HIDDEN, INNER),
+            )
+            for _ in range(LAYERS)
+        ]
+        self.embedding, self.head = _random(VOCABULARY, HIDDEN), _random(VOCABULARY, HIDDEN)
+        self.norm = torch.ones(HIDDEN, dtype=torch.bfloat16, device="cuda")
+
+    def step(self, tokens: Tensor, cos_sin: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+        """The next token (B,) after `tokens` (B,); cos_sin: of their slot, fp32 (1, D)."""
+        x = F.embedding(tokens, self.embedding)  # (B, C)
+        for index, layer in enumerate(self.layers):
+            qkv = F.linear(self._normed(x), layer.qkv, layer.bias)
+            q, k, v = (part.view(len(x), -1, 1, HEAD_DIM) for part in qkv.split(WIDTHS, dim=-1))
+            q, k = (apply_rope(each, *cos_sin).bfloat16() for each in (q, k))
+            x = x + F.linear(attend(index, q, k, v).reshape(len(x), -1), layer.output)
+            gate, up = F.linear(self._normed(x), layer.gate_up).chunk(2, dim=-1)
+            x = x + F.linear(F.silu(gate) * up, layer.down)
+        return F.linear(self._normed(x), self.head).argmax(-1)
+
+    def _normed(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (HIDDEN,), self.norm, 1e-6)
+
+
+class ExactCache:
+    """bf16 keys and values of a fixed number of slots; a new token takes the last."""
+
+    def __init__(self, batch: int, tokens: int, backend: SDPBackend) -> None:
+        self.backend = backend
+        shape = (LAYERS, 2, batch, KV_HEADS, tokens, HEAD_DIM)
+        self.states = torch.empty(shape, dtype=torch.bfloat16, device="cuda")
+        for layer in self.states:
+            layer.normal_()
+
+    @property
+    def nbytes(self) -> int:
+        return self.states.nbytes
+
+    def attend(self, index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The queries of a KV head are rows of one matrix, which is what SDPA does fastest."""
+        keys, values = self.states[index]
+        keys[:, :, -1:], values[:, :, -1:] = k, v
+        grouped = q.view(len(q), KV_HEADS, GROUPS, HEAD_DIM)
+        with sdpa_kernel(self.backend):
+            return F.scaled_dot_product_attention(grouped, keys, values).view_as(q)
+
+
+class PackedCache:
+    """Pages of random codes, centred, of a fixed number of slots; a new token takes the last."""
+
+    def __init__(self, batch: int, tokens: int, codebook: str) -> None:
+        self.quantizer = TurboQuantizer(HEAD_DIM, QuantConfig(codebook=codebook), "cuda")
+        shape = (batch, KV_HEADS, tokens, HEAD_DIM)
+        self.length = torch.full((1,), tokens, dtype=torch.int32, device="cuda")
+        self.layers = [tuple(self._pages(shape) for _ in range(2)) for _ in range(LAYERS)]
+        means = torch.randn(2, batch, KV_HEADS, HEAD_DIM, device="cuda")
+        self.center = Center(*means)
+        self.table = rotary_table(0, max(1024, self.layers[0][0].capacity))
+        self._attend = PagedAttention(self.quantizer, self.quantizer, *self.table)
+
+    @property
+    def nbytes(self) -> int:
+        """Of pages and the rotary table they need."""
+        sides = [side for layer in self.layers for side in layer]
+        pages = sum(side.words.nbytes + side.scales.nbytes for side in sides)
+        return pages + sum(each.nbytes for each in self.table)
+
+    def attend(self, index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        append((k, v), self.layers[index], self.quantizer, self.center, self.table)
+        return self._attend(q, *self.layers[index], self.center)
+
+    def _pages(self, shape: tuple[int, int, int, int]) -> Pages:
+        pages = empty_pages(shape, self.quantizer.codebook.bits, "cuda")
+        pages.words.random_(-(2**15), 2**15)
+        pages.scales.uniform_(0.5, 1.5).mul_(HEAD_DIM**0.5)
+        return Pages(pages.words, pages.scales, self.length, pages.bits)
+
+
+def rotary_table(first: int, stop: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of Qwen2.5's slots from `first` to `stop`, fp32 (rows, D)."""
+    frequencies = THETA ** -(torch.arange(0, HEAD_DIM, 2, device="cuda").double() / HEAD_DIM)
+    cos = torch.empty(stop - first, HEAD_DIM, device="cuda")
+    sin = torch.empty_like(cos)
+    for start in range(first, stop, ROWS_AT_ONCE):
+        slots = torch.arange(start, min(start + ROWS_AT_ONCE, stop), device="cuda").double()
+        angles = torch.outer(slots, frequencies).repeat(1, 2)
+        rows = slice(start - first, start - first + len(slots))
+        cos[rows], sin[rows] = angles.cos(), angles.sin()
+    return cos, sin
+
+
+def _random(*shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.bfloat16, device="cuda").normal_(std=0.02)
