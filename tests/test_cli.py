@@ -37,7 +37,7 @@ def test_analyze_prints_the_report_as_json(random_checkpoint):
 def test_every_flag_arrives_in_the_config(random_checkpoint, tmp_path):
     target = tmp_path / "report.json"
     flags = "--bits 4 --no-rotation --qjl --qjl-budget inside --qjl-on keys --centering bias"
-    more = "--codebook lloyd-max --seed 7 --device cpu"
+    more = "--codebook trellis --scale-bits 8 --seed 7 --device cpu"
     result = analyze(random_checkpoint, *flags.split(), *more.split(), "--json", target)
     assert result.exit_code == 0, result.stderr
     assert result.stdout == ""
@@ -48,7 +48,8 @@ def test_every_flag_arrives_in_the_config(random_checkpoint, tmp_path):
         "qjl_budget": "inside",
         "qjl_on": "keys",
         "centering": "bias",
-        "codebook": "lloyd-max",
+        "codebook": "trellis",
+        "scale_bits": 8,
         "seed": 7,
     }
 

@@ -84,6 +84,7 @@ _Centering = Annotated[
     choices.Centering, _quantization("--centering", "the constant part to subtract")
 ]
 _Codebook = Annotated[choices.Codebook, _quantization("--codebook", "how coordinates become codes")]
+_ScaleBits = Annotated[int, _quantization("--scale-bits", "of each vector's scale: 16 or 8")]
 _Seed = Annotated[int, _quantization("--seed", "of the rotation and the sketch")]
 
 
@@ -104,6 +105,7 @@ def analyze(
     qjl_on: _QjlOn = DEFAULT.qjl_on,
     centering: _Centering = DEFAULT.centering,
     codebook: _Codebook = DEFAULT.codebook,
+    scale_bits: _ScaleBits = DEFAULT.scale_bits,
     seed: _Seed = DEFAULT.seed,
     destination: _Json = None,
 ) -> None:
@@ -140,6 +142,7 @@ def perplexity(
     qjl_on: _QjlOn = DEFAULT.qjl_on,
     centering: _Centering = DEFAULT.centering,
     codebook: _Codebook = DEFAULT.codebook,
+    scale_bits: _ScaleBits = DEFAULT.scale_bits,
     seed: _Seed = DEFAULT.seed,
     destination: _Json = None,
 ) -> None:
@@ -183,6 +186,7 @@ def generate(
     qjl_on: _QjlOn = DEFAULT.qjl_on,
     centering: _Centering = DEFAULT.centering,
     codebook: _Codebook = DEFAULT.codebook,
+    scale_bits: _ScaleBits = DEFAULT.scale_bits,
     seed: _Seed = DEFAULT.seed,
     destination: _Json = None,
 ) -> None:
@@ -220,6 +224,7 @@ def plan(
     qjl_budget: _QjlBudget = DEFAULT.qjl_budget,
     qjl_on: _QjlOn = DEFAULT.qjl_on,
     centering: _Centering = DEFAULT.centering,
+    scale_bits: _ScaleBits = DEFAULT.scale_bits,
     destination: _Json = None,
 ) -> None:
     """Tell what every Qwen2.5's cache takes at a context, and the longest one that fits."""

@@ -23,6 +23,7 @@ configs = st.builds(
     qjl_budget=st.sampled_from(["on-top", "inside"]),
     qjl_on=st.sampled_from(["both", "keys"]),
     centering=st.sampled_from(["off", "bias", "mean"]),
+    scale_bits=st.sampled_from([16, 8]),
 )
 
 
@@ -49,22 +50,28 @@ def test_equals_what_the_quantizer_stores(config, head_dim, kv_heads, tokens, ba
 
 
 @pytest.mark.parametrize(
-    ("choices", "norm_bytes", "mebibytes"),
+    ("choices", "mebibytes"),
     [
-        ({}, 2, 87.5),
-        ({}, 4, 91.0),
-        ({"qjl": True}, 2, 119.0),
-        ({"qjl": True, "qjl_on": "keys"}, 2, 103.25),
-        ({"qjl": True, "qjl_budget": "inside"}, 2, 91.0),
-        ({"bits": 2}, 2, 59.5),
-        ({"bits": 4}, 2, 115.5),
+        ({}, 87.5),
+        ({"scale_bits": 8}, 85.75),
+        ({"qjl": True}, 119.0),
+        ({"qjl": True, "qjl_on": "keys"}, 103.25),
+        ({"qjl": True, "qjl_budget": "inside"}, 91.0),
+        ({"qjl": True, "qjl_budget": "inside", "scale_bits": 8}, 87.5),
+        ({"bits": 2}, 59.5),
+        ({"bits": 4}, 115.5),
     ],
 )
-def test_a_7b_model_at_8192_tokens(choices, norm_bytes, mebibytes):
+def test_a_7b_model_at_8192_tokens(choices, mebibytes):
     assert exact_bytes(SEVEN, 8192, 1) == 448 * MIB
-    stored = packed_bytes(SEVEN, 8192, 1, QuantConfig(**choices), norm_bytes=norm_bytes)
+    stored = packed_bytes(SEVEN, 8192, 1, QuantConfig(**choices))
     assert (stored.total - stored.means) / MIB == mebibytes
     assert stored.means == 112 * 1024
+
+
+def test_norms_in_fp32_would_cost_twice_those_in_fp16():
+    stored = packed_bytes(SEVEN, 8192, 1, QuantConfig(centering="off"), norm_bytes=4)
+    assert stored.total / MIB == 91.0
 
 
 @given(

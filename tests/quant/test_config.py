@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turbo_kv.quant.config import BITS, Centering, Codebook, QjlBudget, QjlOn, QuantConfig
+from turbo_kv.quant.config import (
+    BITS,
+    SCALE_BITS,
+    Centering,
+    Codebook,
+    QjlBudget,
+    QjlOn,
+    QuantConfig,
+)
 
 ALLOWED = {
     "bits": BITS,
@@ -15,6 +23,7 @@ ALLOWED = {
     "qjl_on": get_args(QjlOn),
     "centering": get_args(Centering),
     "codebook": get_args(Codebook),
+    "scale_bits": SCALE_BITS,
 }
 ANYTHING = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers())

@@ -52,6 +52,19 @@ def _live(progress: Progress) -> list[Path]:
     ]
 
 
+def _fidelity(progress: Progress) -> list[Path]:
+    from turbo_kv.bench.fidelity import write
+    from turbo_kv.bench.frontier import draw
+
+    return [*write(RESULTS, progress), draw(RESULTS, ASSETS / "fidelity.png")]
+
+
+def _trellis_levels(progress: Progress) -> list[Path]:
+    from turbo_kv.bench.trellis_levels import write_levels
+
+    return write_levels(progress)
+
+
 def _precompute(progress: Progress) -> list[Path]:
     from turbo_kv.bench import methods
     from turbo_kv.bench.precompute import precompute
@@ -83,10 +96,13 @@ def _readme(_: Progress) -> list[Path]:
 
 BENCHMARKS: dict[str, Callable[[Progress], list[Path]]] = {
     "live": _live,
+    "fidelity": _fidelity,
     "scale": _result("scale"),
     "decode": _result("decode"),
     "attention": _attention,
     "line": _result("line"),
+    "trellis-levels": _trellis_levels,
+    "trellis": _result("trellis"),
     "page": _result("page", "page_times"),
     "precompute": _precompute,
     "screenshots": _screenshots,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from turbo_kv.bench import family, family_report
+from turbo_kv.bench import family, family_report, frontier, trellis_report
 from turbo_kv.bench.live import TEXTS
 from turbo_kv.bench.markdown import markdown
 from turbo_kv.bench.stamp import ROOT
@@ -176,6 +176,18 @@ def family_rows() -> str:
     """A line a model, context and machine."""
     table = family_report.summary_table(family.read(RESULTS))
     return markdown(table.header, table.lines, table.left) + f"\n{table.note}\n"
+
+
+@results_table("fidelity")
+def fidelity() -> str:
+    """Bits against KL for every method at the longest context."""
+    return frontier.table(RESULTS)
+
+
+@results_table("trellis")
+def trellis() -> str:
+    """How many states a trellis should have."""
+    return trellis_report.table(read("trellis"))
 
 
 @results_table("line")

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from turbo_kv.bench.live import CONTEXT
+from turbo_kv.bench.own_quantizer import own_cache
 from turbo_kv.bench.stamp import stamp
 from turbo_kv.cache.kv_cache import TurboKVCache
 from turbo_kv.measure.facts import longest_text, model_facts, text_facts
@@ -111,13 +112,6 @@ def run(
 
 def rescaled_cache(config: Any, quant: QuantConfig, rule: Rule) -> TurboKVCache:
     """A cache that reads every token back, keys and values scaled by `rule`."""
-    cache = TurboKVCache(config, quant, read_back=True)
-
-    def quantizers(device: torch.device) -> tuple[TurboQuantizer, TurboQuantizer]:
-        quantizer = RescaledQuantizer(cache.plan.head_dim, quant, device, rule)
-        return quantizer, quantizer
-
-    cache.plan = replace(cache.plan, quantizers=quantizers)
-    for layer in cache.layers:
-        layer.plan = cache.plan
-    return cache
+    return own_cache(
+        config, quant, lambda head_dim, device: RescaledQuantizer(head_dim, quant, device, rule)
+    )

@@ -32,7 +32,7 @@ def dot(queries: Tensor, quantizer: TurboQuantizer, packed: PackedVectors) -> Te
     planes = _planes(quantizer, packed)  # (W, B, H, T, D / W)
     width = quantizer.codebook.windows.shape[1]
     queries = queries.unflatten(-1, (-1, len(planes), width)).movedim(-2, 0).flatten(-2)
-    return (queries @ planes.mT).sum(0).mul_(packed.scales.float().unsqueeze(2))
+    return (queries @ planes.mT).sum(0).mul_(packed.scale_values().unsqueeze(2))
 
 
 def mix(weights: Tensor, quantizer: TurboQuantizer, packed: PackedVectors) -> Tensor:
@@ -41,7 +41,7 @@ def mix(weights: Tensor, quantizer: TurboQuantizer, packed: PackedVectors) -> Te
         return pagewise.mix(weights, quantizer, packed)
     planes = _planes(quantizer, packed)
     width = quantizer.codebook.windows.shape[1]
-    mixed = (weights * packed.scales.float().unsqueeze(2)) @ planes  # (W, B, H, R, D / W)
+    mixed = (weights * packed.scale_values().unsqueeze(2)) @ planes  # (W, B, H, R, D / W)
     return mixed.unflatten(-1, (-1, width)).movedim(0, -2).flatten(-3)
 
 

@@ -2,7 +2,7 @@
 
 The formulas are those of what is really stored, and a test holds them to it:
 
-    vector   ceil(D b / 8) codes + 2 scale [+ ceil(D / 8) signs + 2 residual norm, with a sketch]
+    vector   ceil(D b / 8) codes + n scale [+ ceil(D / 8) signs + n residual norm, with a sketch]
     cache    batch x tokens x layers x KV heads x (key vector + value vector)
     means    batch x layers x KV heads x 2 D fp32, when they are stored
 """
@@ -15,7 +15,6 @@ from turbo_kv.models.catalog import SIZES, ModelCard
 from turbo_kv.quant.config import QuantConfig
 
 FP32_BYTES = 4
-NORM_BYTES = 2
 GIB = 2**30
 
 
@@ -109,12 +108,19 @@ def exact_bytes(card: ModelCard, tokens: int, batch: int) -> int:
 
 
 def packed_bytes(
-    card: ModelCard, tokens: int, batch: int, config: QuantConfig, *, norm_bytes: int = NORM_BYTES
+    card: ModelCard,
+    tokens: int,
+    batch: int,
+    config: QuantConfig,
+    *,
+    norm_bytes: int | None = None,
 ) -> StoredBytes:
     """Bytes of keys and values stored as `config` says.
 
-    `norm_bytes` is what a scale or residual norm takes: 2 here; 4 shows what fp32 would cost.
+    `norm_bytes` is what a scale or residual norm takes, if not what is configured; 4 shows what
+    fp32 would cost.
     """
+    norm_bytes = norm_bytes or config.scale_bits // 8
     pairs = batch * tokens * card.layers * card.kv_heads  # of a key and a value
     parts = [_vector_bytes(card.head_dim, side, norm_bytes) for side in (config, config.for_values)]
     means = 2 * batch * card.layers * card.kv_heads * card.head_dim * FP32_BYTES

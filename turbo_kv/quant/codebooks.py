@@ -13,6 +13,7 @@ from torch import Tensor
 from turbo_kv.quant import fast, lloyd_max
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.scalar import ScalarCodebook
+from turbo_kv.quant.trellis import TrellisCodebook, shipped_levels
 
 
 class Codebook(Protocol):
@@ -42,7 +43,12 @@ def _scalar(
     return make
 
 
+def _trellis(bits: int, head_dim: int, device: torch.device | str) -> Codebook:
+    return TrellisCodebook(shipped_levels(bits), bits, head_dim, device)
+
+
 CODEBOOKS: dict[str, Callable[[int, int, torch.device | str], Codebook]] = {
     "lloyd-max": _scalar(lloyd_max.codebook),
+    "trellis": _trellis,
     "fast": _scalar(fast.codebook),
 }

@@ -9,12 +9,14 @@ from typing import Any, Literal, get_args
 Centering = Literal["off", "bias", "mean"]
 Codebook = Literal[
     "lloyd-max",
+    "trellis",
     "fast",
 ]
 QjlBudget = Literal["on-top", "inside"]
 QjlOn = Literal["both", "keys"]
 
 BITS = (2, 3, 4)
+SCALE_BITS = (16, 8)
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class QuantConfig:
     qjl_on: sketch keys and values, or keys alone.
     centering: what is subtracted before rotation: nothing, the projection bias, or a frozen mean.
     codebook: how the rotated coordinates become codes (codebooks.py).
+    scale_bits: of each vector's scale, and of its residual norm: fp16, or one byte (scales.py).
     seed: of the rotation's signs and of the sketch.
 
     Raises ValueError for any other value.
@@ -40,6 +43,7 @@ class QuantConfig:
     qjl_on: QjlOn = "both"
     centering: Centering = "mean"
     codebook: Codebook = "lloyd-max"
+    scale_bits: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -48,6 +52,7 @@ class QuantConfig:
         _one_of("qjl_on", self.qjl_on, get_args(QjlOn))
         _one_of("centering", self.centering, get_args(Centering))
         _one_of("codebook", self.codebook, get_args(Codebook))
+        _one_of("scale_bits", self.scale_bits, SCALE_BITS)
         for name in ("rotation", "qjl"):
             _one_of(name, getattr(self, name), (True, False))
         if type(self.seed) is not int or not 0 <= self.seed < 2**31:

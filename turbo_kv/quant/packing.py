@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from turbo_kv.quant.scales import read
+
 GROUPS = {1: (8, 1), 2: (4, 1), 3: (8, 3), 4: (2, 1)}  # bits -> fewest codes that fill whole bytes
 
 
@@ -67,8 +69,8 @@ def storage_bytes(*tensors: Tensor | None) -> int:
 class PackedVectors:
     """Quantized vectors as stored: what this holds is what they cost.
 
-    codes: uint8 (B, H, T, ⌈D·bits/8⌉). scales: fp16 (B, H, T).
-    signs: uint8 (B, H, T, ⌈D/8⌉). residual_norms: fp16 (B, H, T). Both None without a sketch.
+    codes: uint8 (B, H, T, ⌈D·bits/8⌉). scales: fp16 or uint8 (B, H, T), as scales.py keeps them.
+    signs: uint8 (B, H, T, ⌈D/8⌉). residual_norms: like scales. Both None without a sketch.
     bits: width of a code. head_dim: D. layout: "dense", every vector's codes in a row.
     """
 
@@ -89,6 +91,10 @@ class PackedVectors:
     def nbytes(self) -> int:
         """Bytes held, read from storage."""
         return storage_bytes(*self._tensors().values())
+
+    def scale_values(self) -> Tensor:
+        """The scales as numbers, fp32 (B, H, T)."""
+        return read(self.scales)
 
     def stored(self) -> dict[str, int]:
         """Bytes held by purpose: codes, scales, signs, residual_norms."""
@@ -132,7 +138,10 @@ class PackedVectors:
 
     def _format(self) -> str:
         sketch = "with" if self.signs is not None else "without"
-        return f"{self.layout} {self.bits}-bit codes of {self.head_dim} values {sketch} sketch"
+        return (
+            f"{self.layout} {self.bits}-bit codes of {self.head_dim} values {sketch} sketch, "
+            f"scales in {8 * self.scales.element_size()} bits"
+        )
 
 
 def _group(bits: int) -> tuple[int, int]:

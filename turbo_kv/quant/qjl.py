@@ -30,11 +30,11 @@ class Sketch:
         self.back = (projection * (sqrt(pi / 2) / head_dim)).to(device)
 
     def sketch(self, residual: Tensor) -> tuple[Tensor, Tensor]:
-        """Sketch residuals (..., D), fp32: packed signs (..., ⌈D/8⌉), uint8, and norms, fp16."""
+        """Sketch residuals (..., D), fp32: packed signs (..., ⌈D/8⌉), uint8, and norms, fp32."""
         signs = times(residual, self.project) > 0
-        return pack(signs, 1), residual.norm(dim=-1).half()
+        return pack(signs, 1), residual.norm(dim=-1)
 
     def restore(self, signs: Tensor, norms: Tensor) -> Tensor:
         """The unbiased estimate of the residuals: (..., D), fp32."""
         directions = look_up(signs, 1, self.plus_minus, self.head_dim)
-        return times(directions, self.back).mul_(norms.float().unsqueeze(-1))
+        return times(directions, self.back).mul_(norms.unsqueeze(-1))

@@ -1,6 +1,6 @@
 """TurboQuant: rotate, code the direction against a codebook, keep one scale per vector.
 
-    y = H D x    c = the codebook's levels for y/‖y‖    s = ‖y‖/‖c‖ in fp16    x̂ = s·D H c
+    y = H D x    c = the codebook's levels for y/‖y‖    s = ‖y‖/‖c‖    x̂ = s·D H c
 
 (arXiv 2504.19874, algorithm 1; with the sketch, algorithm 2.) The scale matches norms, ‖x̂‖ = ‖x‖.
 A rotated unit vector looks alike whatever x was, so nothing is fitted to the data. Every vector is
@@ -10,7 +10,7 @@ coded alone: its bytes do not depend on its neighbours. Knows nothing of positio
 import torch
 from torch import Tensor
 
-from turbo_kv.quant import codebooks
+from turbo_kv.quant import codebooks, scales
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.hadamard import HadamardRotation, NoRotation
 from turbo_kv.quant.packing import PackedVectors
@@ -40,6 +40,7 @@ class TurboQuantizer:
                 "such as 64, 80, 96, 128 or 256"
             )
         self.head_dim = head_dim
+        self.scale_bits = config.scale_bits
         self.rotation = (
             HadamardRotation(head_dim, config.seed, device) if config.rotation else NoRotation()
         )
@@ -49,18 +50,18 @@ class TurboQuantizer:
     def quantize(self, x: Tensor) -> PackedVectors:
         """Code vectors (B, H, T, D), already centred, of any float dtype.
 
-        Raises ValueError for another D, for NaN or infinity, and for norms beyond an fp16 scale.
+        Raises ValueError for another D, for NaN or infinity, and for norms past the largest scale.
         """
         if x.shape[-1] != self.head_dim:
             raise ValueError(f"vectors of {x.shape[-1]} values; this codes {self.head_dim}")
         blocks = x.detach().reshape(-1, self.head_dim).split(VALUES_AT_ONCE // self.head_dim)
         columns = zip(*map(self._quantize_rows, blocks), strict=True)
-        codes, scales, *sketch = (torch.cat(c).unflatten(0, x.shape[:-1]) for c in columns)
-        if not scales.isfinite().all():
-            raise ValueError(_why_not(x))
+        codes, lengths, *sketch = (torch.cat(c).unflatten(0, x.shape[:-1]) for c in columns)
+        if scales.too_large(lengths).any():
+            raise ValueError(_why_not(x, self.scale_bits))
         signs, residual_norms = sketch or (None, None)
         return PackedVectors(
-            codes, scales, signs, residual_norms, self.codebook.bits, self.head_dim
+            codes, lengths, signs, residual_norms, self.codebook.bits, self.head_dim
         )
 
     def dequantize(self, packed: PackedVectors) -> Tensor:
@@ -72,9 +73,9 @@ class TurboQuantizer:
 
         ⟨q, k⟩ = ⟨rotate(q), rotated k⟩: attention rotates one query and un-rotates no key.
         """
-        restored = self.codebook.decode(packed.codes).mul_(packed.scales.float().unsqueeze(-1))
+        restored = self.codebook.decode(packed.codes).mul_(packed.scale_values().unsqueeze(-1))
         if self.sketch is not None:
-            restored += self.sketch.restore(packed.signs, packed.residual_norms)
+            restored += self.sketch.restore(packed.signs, scales.read(packed.residual_norms))
         return restored
 
     def rotate(self, x: Tensor) -> Tensor:
@@ -92,14 +93,15 @@ class TurboQuantizer:
         unit = rotated / norms.clamp_min(torch.finfo(torch.float32).tiny).unsqueeze(-1)
         codes = self.codebook.encode(unit)
         chosen = self.codebook.decode(codes)
-        scales = (norms / chosen.norm(dim=-1)).half()
+        lengths = scales.store(norms / chosen.norm(dim=-1), self.scale_bits)
         if self.sketch is None:
-            return codes, scales
-        residual = rotated - chosen * scales.float().unsqueeze(-1)
-        return codes, scales, *self.sketch.sketch(residual)
+            return codes, lengths
+        residual = rotated - chosen * scales.read(lengths).unsqueeze(-1)
+        signs, residual_norms = self.sketch.sketch(residual)
+        return codes, lengths, signs, scales.store(residual_norms, self.scale_bits)
 
 
-def _why_not(x: Tensor) -> str:
+def _why_not(x: Tensor, scale_bits: int) -> str:
     broken = (~x.isfinite()).any(-1).sum().item()
     if broken:
         return (
@@ -108,6 +110,6 @@ def _why_not(x: Tensor) -> str:
         )
     largest = x.cpu().double().norm(dim=-1).max().item()
     return (
-        f"the largest norm is {largest:.6g}; its fp16 scale would pass "
-        f"{torch.finfo(torch.float16).max:.0f}; centre the vectors first or scale them down"
+        f"the largest norm is {largest:.6g}; its {scale_bits}-bit scale would pass "
+        f"{scales.LARGEST[scale_bits]:.0f}; centre the vectors first or scale them down"
     )

@@ -11,6 +11,7 @@ import gradio as gr
 from turbo_kv.measure.report import Request
 from turbo_kv.quant.config import (
     BITS,
+    SCALE_BITS,
     Centering,
     Codebook,
     QjlBudget,
@@ -19,7 +20,10 @@ from turbo_kv.quant.config import (
 )
 from turbo_kv.ui import limits, status, wording
 
-SWITCHES = ("bits", "rotation", "qjl", "qjl_budget", "qjl_on", "centering", "codebook", "seed")
+SWITCHES = (
+    *("bits", "rotation", "qjl", "qjl_budget", "qjl_on"),
+    *("centering", "codebook", "scale_bits", "seed"),
+)
 READING = ("model", "source", "text", "context", "device")
 FIELDS = (*SWITCHES, *READING)
 WITH_MESSAGE = ("bits", "seed", "model", "text", "context", "device")
@@ -74,7 +78,14 @@ def _switches(page: dict[str, gr.Component], request: Request) -> None:
                 list(get_args(Codebook)),
                 value=config.codebook,
                 label="Codebook",
+                info="trellis: less error in the same bytes, slower to code",
                 elem_id="codebook",
+            )
+            page["scale_bits"] = gr.Radio(
+                list(SCALE_BITS),
+                value=config.scale_bits,
+                label="Bits per scale",
+                elem_id="scale-bits",
             )
             page["seed"] = gr.Number(config.seed, label="Seed", precision=0, elem_id="seed")
             _message(page, "seed")

@@ -12,6 +12,7 @@ CHOICES = {
     "qjl_on": "QJL for",
     "centering": "Centring",
     "codebook": "Codebook",
+    "scale_bits": "Scale bits",
     "seed": "Seed",
 }
 

@@ -1,0 +1,120 @@
+"""Laws of the frontier: what is compared with what, and what is not measured twice."""
+
+import json
+
+import pytest
+import torch
+
+from turbo_kv.bench import fidelity, frontier
+from turbo_kv.bench.contenders import GROUPS, SEEDED, Group
+from turbo_kv.bench.fidelity import kl_ratio, run
+from turbo_kv.bench.live import Method, ours
+from turbo_kv.bench.lock_step import between, lock_step
+from turbo_kv.cache.kv_cache import TurboKVCache
+from turbo_kv.measure.next_token import compare
+from turbo_kv.quant.config import QuantConfig
+
+CONTEXTS = (320, 384)
+
+
+def unavailable(_model):
+    raise ImportError("You need\n  a package")
+
+
+SMALL = (
+    Group(
+        "3 bits",
+        (
+            ours("Lloyd-Max"),
+            ours("Lloyd-Max, 8-bit scales", scale_bits=8),
+            Method("elsewhere", False, unavailable),
+        ),
+        64,
+    ),
+    Group("2 bits", (ours("Lloyd-Max", bits=2),), 64),
+)
+
+
+@pytest.fixture(scope="module")
+def results():
+    return list(run("Prose", contexts=CONTEXTS, groups=SMALL))
+
+
+def test_a_result_comes_after_every_group_and_is_json(results):
+    assert [len(result["rows"]) for result in results] == [3, 4]
+    json.dumps(results[-1], allow_nan=False)
+    assert results[-1]["tokens"] == CONTEXTS[-1]
+
+
+def test_a_method_is_compared_with_the_first_of_its_group(results):
+    first, other, missing, two = results[-1]["rows"]
+    assert [point["context"] for point in first["points"]] == list(CONTEXTS)
+    for point in (*first["points"], *two["points"]):
+        assert (point["ratio"], point["ratio_stderr"]) == (1, pytest.approx(0, abs=1e-12))
+        assert point["quality"]["predictions"] == point["context"] // 2
+    for mine, theirs in zip(other["points"], first["points"]):
+        assert mine["ratio"] == pytest.approx(
+            mine["quality"]["kl"]["mean"] / theirs["quality"]["kl"]["mean"]
+        )
+        assert mine["ratio_stderr"] > 0
+        assert mine["bits_per_value"] == pytest.approx(theirs["bits_per_value"] - 8 / 64)
+    assert missing["missing"] == "You need a package"
+    assert not missing["points"]
+
+
+def test_a_group_that_is_known_is_not_measured_again(results):
+    known = json.loads(json.dumps(results[0]["rows"]))
+    (again,) = run("Prose", contexts=CONTEXTS, groups=SMALL, known=known)
+    assert again["rows"][:3] == known
+    assert not list(run("Prose", contexts=CONTEXTS, groups=SMALL, known=again["rows"]))
+
+
+def test_only_rows_of_this_commit_are_known(results, tmp_path, monkeypatch):
+    path = tmp_path / "fidelity-prose.json"
+    assert fidelity._known(path) == []
+    path.write_text(json.dumps(results[-1]))
+    assert len(fidelity._known(path)) == 4
+    monkeypatch.setattr(fidelity, "stamp", lambda: {"commit": "another"})
+    assert fidelity._known(path) == []
+
+
+def test_lock_step_predicts_what_a_cache_predicts_alone(random_qwen2):
+    tokens = torch.randint(128, (1, 352), generator=torch.Generator().manual_seed(0))
+    configs = {bits: QuantConfig(bits=bits) for bits in (2, 4)}
+    caches = {
+        bits: TurboKVCache(random_qwen2.config, config, read_back=True)
+        for bits, config in configs.items()
+    }
+    made, sizes = lock_step(random_qwen2, tokens, caches, values=1, chunk=32)
+    for bits, config in configs.items():
+        cache = TurboKVCache(random_qwen2.config, config, read_back=True)
+        alone = compare(random_qwen2, tokens, cache, 32).predictions
+        assert torch.equal(made[bits].kl, alone.kl)
+        assert sizes[bits][352] == 8 * cache.nbytes / 352
+    part = between(made[2], 10, 13)
+    assert torch.equal(part.kl, made[2].kl[10:13])
+    ratio, stderr = kl_ratio(made[4], made[2])
+    assert 0 < ratio - 2 * stderr < ratio + 2 * stderr < 1
+
+
+def test_every_group_has_a_name_of_its_own_and_methods_too():
+    groups = (*GROUPS, *SEEDED)
+    assert len({group.name for group in groups}) == len(groups)
+    for group in groups:
+        assert len({method.name for method in group.methods}) == len(group.methods)
+
+
+def test_the_table_and_the_picture_show_every_method(results, tmp_path):
+    for short in ("reference", "prose"):
+        (tmp_path / f"fidelity-{short}.json").write_text(json.dumps(results[-1]))
+    written = frontier.table(tmp_path)
+    assert written.count("\n| ") == 4
+    assert "| Lloyd-Max, 3 bits |" in written
+    assert "| Lloyd-Max, 8-bit scales, 3 bits |" in written
+    picture = frontier.draw(tmp_path, tmp_path / "fidelity.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    panel = frontier._panel(results[-1])
+    assert {series.name: len(series.bits) for series in panel.series} == {
+        "Lloyd-Max": 2,
+        "Lloyd-Max, 8-bit scales": 1,
+    }

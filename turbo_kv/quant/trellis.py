@@ -1,0 +1,142 @@
+"""A trellis codebook: the level of a coordinate depends on its code and on the codes before it.
+
+The packed codes of a vector are one stream of bits. The L bits that end with the code of
+coordinate i, older bits low and zeros before the stream begins, are the state
+
+    s_i = (s_{i-1} >> b) | c_i << (L - b),    s_{-1} = 0,    level of i = levels[s_i].
+
+So a code keeps its b bits and none is added, while 2^L levels are in use (a bit-shift trellis;
+trellis-coded quantization, Marcellin and Fischer 1990; QTIP, arXiv 2406.11235). To decode is to
+read a window of the stream: no coordinate waits for another. To encode is to find the cheapest
+path, which Viterbi's algorithm does exactly, one coordinate after the other.
+
+Costs are whole numbers: t² - 2 t x in fixed point, int32, so that neither the number of vectors
+side by side nor the device changes a path. The lowest b bits of a cost name the predecessor it
+came through; the minimum over predecessors carries them along. Knows nothing of how good levels
+are found (trellis_design.py).
+"""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from turbo_kv.quant.packing import pack
+
+STATE_BITS = 12
+LEVELS_FILE = Path(__file__).parent / "trellis_levels.f16"  # of 1, 2, 3 and 4 bits
+STRETCHES = (0.9, 1.0, 1.1)
+UNREACHED = 2**30
+LARGEST_COST = UNREACHED // 2  # the sum of both stays within int32
+VECTORS_AT_ONCE = 256  # whose costs stay in a core's cache
+VECTORS_AT_ONCE_ELSEWHERE = 4096  # whose back-pointers take D·2^(L-b) bytes each
+
+
+class TrellisCodebook:
+    """Levels for coordinates of unit vectors in R^head_dim, by state, on `device`.
+
+    levels: (2^L,), for a coordinate of variance 1. bits: of a code, at most L.
+    stretches: what a vector is multiplied by before its paths are sought.
+    """
+
+    def __init__(
+        self,
+        levels: Tensor,
+        bits: int,
+        head_dim: int,
+        device: torch.device | str = "cpu",
+        stretches: tuple[float, ...] = STRETCHES,
+    ) -> None:
+        self.bits, self.head_dim, self.stretches = bits, head_dim, stretches
+        self.state_bits = len(levels).bit_length() - 1
+        self.levels = (levels.double() / head_dim**0.5).float().to(device).unsqueeze(1)
+
+        self.one = self._unit(levels.abs().max().item())
+        fixed = (levels.double() * self.one).round().to(torch.int32)
+        predecessor = torch.arange(len(levels), dtype=torch.int32) % 2**bits
+        newest_code_first = (2**bits, -1, 1)  # (codes, older bits, vectors)
+        self.slopes = (-2 * fixed << bits).view(newest_code_first).to(device)
+        self.squares = (fixed.square() << bits | predecessor).view(newest_code_first).to(device)
+
+        before = -(-(self.state_bits - bits) // 8)  # bytes of zeros before the stream
+        starts = 8 * before - self.state_bits + bits * torch.arange(1, head_dim + 1)
+        self.padding = (before, 2)
+        self.starts, self.shifts = (starts // 8).to(device), (starts % 8).int().to(device)
+
+    def encode(self, unit: Tensor) -> Tensor:
+        """Packed codes of unit vectors (N, D), fp32: (N, ⌈D·bits/8⌉), uint8.
+
+        Of the paths nearest to a vector and to its stretched copies, the one at the smallest angle:
+        the scale that is stored beside it mends lengths.
+        """
+        on_cpu = unit.device.type == "cpu"
+        size = VECTORS_AT_ONCE if on_cpu else VECTORS_AT_ONCE_ELSEWHERE
+        parts = unit.split(size // len(self.stretches))
+        return torch.cat([self._best(part) for part in parts])
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Levels of packed codes (..., ⌈D·bits/8⌉): (..., D), fp32."""
+        return F.embedding(self.states(codes), self.levels).squeeze(-1)
+
+    def states(self, codes: Tensor) -> Tensor:
+        """The state at every coordinate: (..., D), int32."""
+        stream = F.pad(codes, self.padding).to(torch.int32)
+        words = stream[..., :-2] | stream[..., 1:-1] << 8 | stream[..., 2:] << 16
+        return words.index_select(-1, self.starts) >> self.shifts & 2**self.state_bits - 1
+
+    def _unit(self, largest: float) -> int:
+        """What 1 is in fixed point, so that no path's cost passes LARGEST_COST.
+
+        The cheapest path costs at least -‖x‖². From it any state is reached in n coordinates, which
+        cost at most n t² + 2 t √n ‖x‖ with t the largest level.
+        """
+        steps = -(-self.state_bits // self.bits)
+        length = max(self.stretches) * self.head_dim**0.5
+        cost = length**2 + steps * largest**2 + 2 * largest * steps**0.5 * length
+        return int((LARGEST_COST / 2**self.bits / cost) ** 0.5)
+
+    def _best(self, unit: Tensor) -> Tensor:
+        stretched = torch.cat([unit * by for by in self.stretches])
+        tries = pack(self._cheapest(stretched), self.bits).unflatten(
+            0, (len(self.stretches), len(unit))
+        )
+        cosines = F.cosine_similarity(self.decode(tries), unit, dim=-1)
+        best = cosines.argmax(0).view(1, -1, 1).expand(1, *tries.shape[1:])
+        return tries.gather(0, best)[0]
+
+    def _cheapest(self, vectors: Tensor) -> Tensor:
+        """Codes (N, D), uint8, of the path nearest to each vector (N, D)."""
+        x = (vectors * (self.head_dim**0.5 * self.one)).round_().to(torch.int32).T.contiguous()
+        ways, older, _ = self.slopes.shape
+        cost = x.new_empty(ways, older, x.shape[1])
+        before = x.new_full(cost.shape[1:], UNREACHED)  # the least cost, by the bits that remain
+        before[0] = 0
+        came_from = torch.empty(len(x), *before.shape, dtype=torch.uint8, device=x.device)
+        for i, coordinates in enumerate(x):
+            torch.addcmul(before, self.slopes, coordinates, out=cost)
+            cost += self.squares
+            torch.amin(cost.view(older, ways, -1), 1, out=before)
+            came_from[i] = before
+            before &= -ways
+        return self._trace(cost.flatten(0, 1).argmin(0), came_from)
+
+    def _trace(self, state: Tensor, came_from: Tensor) -> Tensor:
+        """Codes (N, D) of the paths that end in `state` (N,), read backwards."""
+        ways, older, _ = self.slopes.shape
+        codes = came_from.new_empty(len(came_from), len(state))
+        codes[-1] = state // older
+        for i in reversed(range(len(codes) - 1)):
+            remaining = state % older
+            way = came_from[i].gather(0, remaining[None])[0] & ways - 1
+            state = remaining * ways + way
+            codes[i] = state // older
+        return codes.T
+
+
+@cache
+def shipped_levels(bits: int) -> Tensor:
+    """The levels that come with the package, (2^STATE_BITS,), fp32."""
+    stored = torch.frombuffer(bytearray(LEVELS_FILE.read_bytes()), dtype=torch.float16)
+    return stored.view(-1, 2**STATE_BITS)[bits - 1].float()
