@@ -31,6 +31,15 @@ def test_the_maps_agree_with_the_reports(fresh):
         assert measured.exact.sum(axis=1).mean() == pytest.approx(measured.mass, abs=0.01)
 
 
+def test_the_lessons_are_about_the_head_on_screen_and_agree_with_the_reports(fresh):
+    layer, head = fresh.session.selected
+    assert (fresh.lessons.layer, fresh.lessons.head) == (layer, head)
+    for config, report in fresh.session.runs.items():
+        price = fresh.lessons.prices.way(config.bits, config.centering)
+        assert price.kl == pytest.approx(report.layers[layer].attention_kl[head], rel=1e-3)
+        assert price.bits_per_value == pytest.approx(report.bits_per_value, rel=1e-4)
+
+
 def test_what_is_on_screen_first_is_what_the_bundled_model_measures(fresh):
     stored = precomputed.read().session
     same_text = stored.shown.text.sha256 == fresh.session.shown.text.sha256

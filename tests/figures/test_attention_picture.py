@@ -36,6 +36,12 @@ def test_equal_weights_have_equal_colours_in_both_maps():
     assert not np.array_equal(drawn[0][4], drawn[1][4])
 
 
+def test_the_future_is_transparent_and_nothing_else_is():
+    drawn = pixels(attention.probability(weights(4, 6, 0), attention.Scales(1.0, 1.0)))
+    assert drawn.shape == (4, 6, 4)
+    assert np.array_equal(drawn[..., 3] == 1, attention.visible((4, 6)))
+
+
 def test_a_larger_weight_is_brighter():
     row = np.array([[0.0, 0.01, 0.1, 0.3, 0.59]])
     light = pixels(attention.probability(row, attention.scales(row, row)))[0, :, :3].sum(axis=1)

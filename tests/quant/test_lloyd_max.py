@@ -3,7 +3,8 @@ from math import pi, sqrt
 import pytest
 import torch
 
-from turbo_kv.quant.lloyd_max import BITS, codebook, distortion
+from turbo_kv.quant import lloyd_max
+from turbo_kv.quant.lloyd_max import BITS, codebook, distortion, probabilities
 
 DISTORTION = {  # at d = 64, d = 128 and for a Gaussian
     1: (0.35839, 0.36089, 0.36338),
@@ -100,3 +101,18 @@ def test_other_widths_are_refused(bits):
 def test_fewer_than_three_dimensions_are_refused():
     with pytest.raises(ValueError, match="at least 3"):
         codebook(3, 2)
+
+
+@pytest.mark.parametrize("head_dim", [16, 64, 80, 128])
+def test_the_density_is_the_law_itself(head_dim):
+    t, p = density(head_dim)
+    step = (t[1] - t[0]).item()
+    torch.testing.assert_close(lloyd_max.density(t, head_dim) * step, p, rtol=1e-4, atol=1e-12)
+
+
+@every_codebook
+def test_a_level_is_as_likely_as_its_cell(bits, head_dim):
+    t, p = density(head_dim)
+    cells = torch.bucketize(t, codebook(bits, head_dim).boundaries.double())
+    likely = torch.zeros(2**bits, dtype=torch.float64).index_add_(0, cells, p)
+    torch.testing.assert_close(probabilities(bits, head_dim), likely, rtol=1e-3, atol=1e-5)

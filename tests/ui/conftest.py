@@ -3,14 +3,17 @@
 The fixtures of the browser tests, which use the real one, come from `browser`.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import reports
 from browser import app_url, browser_type_launch_args, visit  # noqa: F401
 
+from turbo_kv.measure.lesson_report import Norms
 from turbo_kv.measure.report import Request
 from turbo_kv.quant.config import QuantConfig
-from turbo_kv.ui import engine, limits
+from turbo_kv.ui import engine, limits, precomputed
 from turbo_kv.ui.actions import Actions
 from turbo_kv.ui.engine import Map
 from turbo_kv.ui.precomputed import Precomputed
@@ -27,7 +30,8 @@ def attention(shift: float = 0.0) -> np.ndarray:
 
 
 def a_map() -> Map:
-    return Map(attention(), attention(2.0), 2040, mass=0.9, total_variation=0.12, top1=0.75)
+    tokens = tuple(f" word{index}" for index in range(8))
+    return Map(attention(), attention(2.0), 2040, 0.9, 0.12, 0.75, tokens, tokens)
 
 
 @pytest.fixture
@@ -35,7 +39,10 @@ def stored() -> Precomputed:
     """The first paint: centred, compared with plain."""
     both = [reports.report(), reports.report(PLAIN)]
     session = first(Request(), both, number=0, precomputed=True)
-    return Precomputed(session, {(r.config, *session.selected): a_map() for r in both}, "today")
+    maps = {(r.config, *session.selected): a_map() for r in both}
+    lessons = precomputed.read().lessons
+    norms = Norms(*(getattr(lessons.norms, n)[: reports.LAYERS] for n in ("constant", "content")))
+    return Precomputed(session, maps, replace(lessons, norms=norms), "today")
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def test_attention_names_the_layers_that_carry_the_damage():
 
 def test_a_head_that_barely_moves_reads_so():
     eye = np.eye(4)
-    still = Map(eye, eye, 0, mass=1.0, total_variation=0.01, top1=1.0)
+    still = Map(eye, eye, 0, 1.0, 0.01, 1.0, tuple("abcd"), tuple("abcd"))
     assert "barely moves 1.0%" in findings.maps(still)
     assert "moves 30.0%" in findings.maps(still._replace(total_variation=0.3))
 

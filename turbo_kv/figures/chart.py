@@ -55,12 +55,6 @@ class Plot:
         shapes = "".join(f"M{a:.2f} 100V{y:.2f}H{b:.2f}V100z" for a, b, y in places)
         return _path(shapes, f"bars {kind}")
 
-    def band(self, xs: np.ndarray, lows: np.ndarray, highs: np.ndarray, kind: str) -> str:
-        """The area between two lines."""
-        there = [f"{x:.2f} {y:.2f}" for x, y in zip(self._across(xs), self._down(highs))]
-        back = [f"{x:.2f} {y:.2f}" for x, y in zip(self._across(xs), self._down(lows))]
-        return _path(f"M{'L'.join([*there, *reversed(back)])}z", f"band {kind}")
-
     def upright(self, xs: Iterable[float], kind: str) -> str:
         """A line from top to bottom at every value."""
         return _path("".join(f"M{x:.2f} 0V100" for x in self._across(xs)), f"line {kind}")

@@ -16,7 +16,7 @@ from turbo_kv.quant.config import QuantConfig
 from turbo_kv.ui import engine, form, limits, overview, run_tab, status, wording
 from turbo_kv.ui.following import following
 from turbo_kv.ui.precomputed import Precomputed
-from turbo_kv.ui.session import Session, first
+from turbo_kv.ui.session import Pin, Session, first
 
 Updates = dict[str, Any]
 
@@ -50,6 +50,7 @@ class Actions:
             report = yield from _measure(prepared, request.config, session.selected)
             twin = yield from _measure(prepared, _twin(request.config), None)
             after = first(request, [report, twin], session.number + 1, precomputed=False)
+            after = replace(after, pinned=session.pinned)
             yield _drawn(after) | _busy("Drawing attention", 1)
             maps = self._maps(after, prepared)
         except FAILURES as error:
@@ -106,7 +107,7 @@ class Actions:
     ) -> Iterator[Updates]:
         session = session or self._stored.session
         after = session.select(layer, head) if of_queries else session.select_kv(layer, head)
-        yield run_tab.grids(after.shown, after.selected) | {"session": after}
+        yield run_tab.beside(after) | {"session": after}
         try:
             maps = yield from self._maps_or_prepare(after)
         except FAILURES as error:
@@ -114,6 +115,17 @@ class Actions:
             return
         said = f"Showing layer {after.selected[0]}, head {after.selected[1]}"
         yield maps | {"status": status.html(status.READY, said)}
+
+    def pin(self, session: Session | None) -> Updates:
+        """Keep the result shown on screen, beside the ones to come."""
+        session = session or self._stored.session
+        after = replace(session, pinned=Pin(session.shown, session.number))
+        return run_tab.beside(after) | {"session": after}
+
+    def unpin(self, session: Session | None) -> Updates:
+        """Show one result again."""
+        after = replace(session or self._stored.session, pinned=None)
+        return run_tab.beside(after) | {"session": after}
 
     def stop(self, session: Session | None) -> Updates:
         """Say so and put the previous run back; the run itself ends at its next step."""

@@ -126,6 +126,8 @@ def _events(page: dict[str, gr.Component], actions: Actions) -> None:
             api_visibility="private",
             **quick,
         )
+    for name, keep in (("pin", actions.pin), ("unpin", actions.unpin)):
+        page[name].click(named(keep), [session], outputs, api_visibility="private", **quick)
     page["source"].change(
         lambda source: gr.update(visible=source == limits.OWN_TEXT),
         page["source"],

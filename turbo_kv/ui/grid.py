@@ -6,18 +6,19 @@ browser's template as numbers and fixed labels only: it would run whatever marku
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from turbo_kv.figures.style import LEVELS
+from turbo_kv.measure.report import Report
 from turbo_kv.ui import numbers
 
 _TEMPLATE = """
+${value.caption ? `<div class="grid-caption">${value.caption}</div>` : ''}
 <div class="grid-scroll"><div role="grid" class="heat" aria-label="${value.name}"
   aria-busy="${value.pending}" data-layers="${value.layers}"
   style="grid-template-columns: auto repeat(${value.layers}, minmax(2.6em, 1fr))">
@@ -119,36 +120,46 @@ ATTENTION = Metric(
 )
 
 
-def state(
-    metric: Metric, values: np.ndarray | None, heads: int, layers: int, selected: tuple[int, int]
+def states(
+    metrics: Mapping[str, Metric], report: Report, selected: tuple[int, int], caption: str = ""
+) -> dict[str, dict[str, Any]]:
+    """What the browser draws of each metric; layers that the report does not have are pending.
+
+    selected: layer and query head; a grid of KV heads marks the one that it reads. caption: what
+    tells this grid from another of the same metric.
+    """
+    return {name: _state(metric, report, selected, caption) for name, metric in metrics.items()}
+
+
+def _state(
+    metric: Metric, report: Report, selected: tuple[int, int], caption: str
 ) -> dict[str, Any]:
-    """What the browser draws: `values` `(finished layers, heads)`, None when none is finished."""
-    done = 0 if values is None else len(values)
-    rows = [
-        [
-            metric.cell(float(values[layer, head])) if layer < done else None
-            for layer in range(layers)
-        ]
-        for head in range(heads)
-    ]
+    model, (layer, head) = report.model, selected
+    of_queries = metric is ATTENTION
+    heads = model.query_heads if of_queries else model.kv_heads
+    values = report.grid(metric.field).T.tolist() if report.layers else [[]] * heads
+    pending = [None] * (model.layers - len(report.layers))
+    name = f"{metric.name} by layer and {metric.head}"
     return {
-        "name": f"{metric.name} by layer and {metric.head}",
+        "name": f"{name}, {caption}" if caption else name,
+        "caption": caption,
         "corner": f"{metric.head} ↓ layer →",
         "head": metric.head,
-        "layers": layers,
-        "pending": done < layers,
-        "rows": rows,
-        "selected": list(selected),
+        "layers": model.layers,
+        "pending": bool(pending),
+        "rows": [[*map(metric.cell, row), *pending] for row in values],
+        "selected": [layer, head * heads // model.query_heads],
     }
 
 
-def component(metric: Metric, value: dict[str, Any], elem_id: str) -> gr.HTML:
-    """The grid; its `select` event carries `index` as [layer, head]."""
+def component(value: dict[str, Any] | None, elem_id: str) -> gr.HTML:
+    """The grid; its `select` event carries `index` as [layer, head]. None: out of sight yet."""
     return gr.HTML(
         value,
         html_template=_TEMPLATE,
         js_on_load=(Path(__file__).parent / "grid.js").read_text(),
         elem_id=elem_id,
+        visible=value is not None,
     )
 
 

@@ -50,23 +50,29 @@ class LearnActions:
         """Open the step after."""
         yield from self._show(session, at.go(at.step + 1))
 
-    def follow(self, session: Session | None, at: Walk) -> Iterator[Updates]:
-        """Redraw after a run, a switch or another selection, when the tab is in view."""
-        if at.open:
-            yield from self._show(session, at)
+    def follow(self, session: Session | None, at: Walk) -> Any:
+        """What is due after a run, a switch or another selection, when the tab is in view."""
+        session = session or self._stored.session
+        return (at.step, session.number, *session.selected) if at.open else gr.skip()
 
     def enter(self, session: Session | None, at: Walk, event: gr.SelectData) -> Iterator[Updates]:
         """Note which tab is in view, and draw the lesson when it is this one."""
         after = replace(at, open=event.value == TAB)
-        yield {"walk": after}
-        yield from self.follow(session, after)
+        if after.open:
+            yield from self._show(session, after)
+        else:
+            yield {"walk": after}
 
-    def arrive(self, session: Session | None, at: Walk, request: gr.Request) -> Iterator[Updates]:
-        """Open the lesson that a link names; any other address changes nothing."""
+    def arrive(self, request: gr.Request) -> tuple[Any, Any]:
+        """What is due when a link names a lesson, and the tab to open; else nothing changes."""
         step = walk.linked_step(request.query_params.get("lesson"))
-        if step is not None:
-            yield {"tabs": gr.Tabs(selected="learn")}
-            yield from self._show(session, replace(at.go(step), open=True))
+        if step is None:
+            return gr.skip(), gr.skip()
+        return (step,), gr.Tabs(selected="learn")
+
+    def draw(self, session: Session | None, at: Walk, due: tuple[int, ...]) -> Iterator[Updates]:
+        """Draw the lesson that is due: its first number is the step."""
+        yield from self._show(session, replace(at.go(due[0]), open=True))
 
     def _show(self, session: Session | None, at: Walk) -> Iterator[Updates]:
         session = session or self._stored.session

@@ -8,15 +8,15 @@ import gradio as gr
 
 from turbo_kv.ui.learn_actions import LearnActions
 
-_LEAVE = """() => {
+_ADDRESS = """() => {
   const open = document.querySelector('#tabs [role=tab][aria-selected=true]');
-  if (open && open.textContent.trim() !== 'Learn') {
-    const address = new URL(window.location);
-    address.searchParams.delete('lesson');
-    window.history.replaceState(null, '', address);
-  }
+  const step = document.querySelector('#steps [aria-current]')?.dataset.step ?? 0;
+  const address = new URL(window.location);
+  address.searchParams.delete('lesson');
+  if (open?.textContent.trim() === 'Learn') address.searchParams.set('lesson', Number(step) + 1);
+  window.history.replaceState(null, '', address);
 }"""
-"""A visitor who leaves the lessons must not come back to them by reloading the page."""
+"""The address names the lesson in view, and none once its tab is left."""
 
 
 def connect(
@@ -49,7 +49,11 @@ def connect(
     page["steps"].select(named(actions.pick), inputs, outputs, **latest)
     page["back"].click(named(actions.back), inputs, outputs, **latest)
     page["next"].click(named(actions.forward), inputs, outputs, **latest)
-    page["session"].change(named(actions.follow), inputs, outputs, **latest)
     tabs.select(named(actions.enter), inputs, outputs, **latest)
-    tabs.select(None, None, None, js=_LEAVE)
-    demo.load(named(actions.arrive), inputs, [*outputs, tabs], **options)
+    tabs.select(None, None, None, js=_ADDRESS)
+    # An update of a tab that was never opened would tear it, even one that changes nothing. What
+    # happens elsewhere therefore says what is due, and only that draws the tab.
+    due = gr.State()
+    demo.load(actions.arrive, None, [due, tabs], **options)
+    page["session"].change(actions.follow, inputs, due, **latest)
+    due.change(named(actions.draw), [*inputs, due], outputs, **latest)

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from turbo_kv.measure.report import Report
-from turbo_kv.ui import export_bar, findings, grid, head_maps, layer_table, memory_bar
+from turbo_kv.ui import export_bar, findings, grid, head_maps, layer_table, memory_bar, pinned
 from turbo_kv.ui.engine import Map
 from turbo_kv.ui.session import Session
 
@@ -28,12 +28,17 @@ def build(session: Session, measured: Map) -> dict[str, gr.Component]:
     first = render(session) | maps(session, measured)
     page: dict[str, gr.Component] = {}
     with gr.Tab("Run", id="run"):
+        page |= pinned.buttons()
+        page["pinned"] = gr.HTML("", visible=False, elem_id="pinned")
         page["memory"] = gr.HTML(first["memory"], elem_id="memory")
         for name, metric in GRIDS.items():
             page[f"{name}_finding"] = gr.HTML(
                 first[f"{name}_finding"], elem_id=f"{name.replace('_', '-')}-finding"
             )
-            page[name] = grid.component(metric, first[name], name.replace("_", "-"))
+            with gr.Row(elem_classes="grid-pair"):
+                page[name] = grid.component(first[name], name.replace("_", "-"))
+                other = pinned.PREFIX + name
+                page[other] = grid.component(None, other.replace("_", "-"))
             gr.HTML(grid.legend(metric))
         page["maps"] = gr.HTML(
             first["maps"],
@@ -57,7 +62,7 @@ def render(session: Session) -> dict[str, Any]:
         "attention_grid_finding": _section(_TITLES["attention_grid"], findings.attention(report)),
         "table": _section("Every layer", findings.layers(report)) + layer_table.html(report),
         "export": export_bar.render(session),
-        **grids(report, session.selected),
+        **beside(session),
     }
 
 
@@ -68,23 +73,16 @@ def partial(report: Report, selected: tuple[int, int]) -> dict[str, Any]:
     return grids(report, selected) | sections
 
 
-def grids(report: Report, selected: tuple[int, int]) -> dict[str, Any]:
+def grids(report: Report, selected: tuple[int, int], beside_pinned: bool = False) -> dict[str, Any]:
     """The three heatmaps; layers that the report does not have yet are pending."""
-    model = report.model
-    group = model.query_heads // model.kv_heads
-    states = {}
-    for name, metric in GRIDS.items():
-        of_queries = metric is grid.ATTENTION
-        values = report.grid(metric.field) if report.layers else None
-        layer, head = selected
-        states[name] = grid.state(
-            metric,
-            values,
-            model.query_heads if of_queries else model.kv_heads,
-            model.layers,
-            (layer, head if of_queries else head // group),
-        )
-    return states
+    return grid.states(GRIDS, report, selected, "now" if beside_pinned else "")
+
+
+def beside(session: Session) -> dict[str, Any]:
+    """The pinned result, beside the heatmaps of the one shown."""
+    return pinned.render(session, GRIDS) | grids(
+        session.shown, session.selected, session.pinned is not None
+    )
 
 
 def maps(session: Session, measured: Map) -> dict[str, str]:

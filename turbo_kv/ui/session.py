@@ -4,10 +4,18 @@ Plain values. The prompt's capture lives with the engine, the drawn page in the 
 """
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from turbo_kv.measure.report import Report, Request
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.ui import findings
+
+
+class Pin(NamedTuple):
+    """A result kept beside the next ones, and the number of its run; 0 for the precomputed one."""
+
+    report: Report
+    number: int
 
 
 @dataclass(frozen=True)
@@ -20,6 +28,7 @@ class Session:
     selected: (layer, query head) of the attention maps.
     number: runs finished so far.
     precomputed: nothing was measured for this visitor yet.
+    pinned: the result that is compared with whatever is shown; None for none.
     """
 
     request: Request
@@ -28,6 +37,7 @@ class Session:
     selected: tuple[int, int] = (0, 0)
     number: int = 0
     precomputed: bool = False
+    pinned: Pin | None = field(default=None, hash=False)
 
     @property
     def config(self) -> QuantConfig:

@@ -2,16 +2,17 @@
 
 import math
 
-import numpy as np
-
 from turbo_kv.figures.chart import Ticks
 
 
 def upto(high: float, form: str = "{:g}", steps: int = 5) -> Ticks:
     """Zero and at most so many round steps, none beyond `high`."""
-    step = 10 ** math.floor(math.log10(high))
-    step = next(s for s in (step * f for f in (0.2, 0.25, 0.5, 1, 2, 5)) if high / s < steps + 1)
-    return [(value, form.format(value)) for value in np.arange(0, high * 1.0001, step).tolist()]
+    decade = 10 ** math.floor(math.log10(high))
+    for step in (decade * factor for factor in (0.2, 0.25, 0.5, 1, 2, 5)):
+        count = math.floor(1.0001 * high / step)
+        if count <= steps:
+            break
+    return [(step * index, form.format(step * index)) for index in range(count + 1)]
 
 
 def around(reach: float) -> Ticks:
