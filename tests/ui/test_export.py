@@ -85,7 +85,10 @@ def test_a_visitor_s_text_and_its_name_reach_no_file_as_markup():
     report = replace(REPORT, text=replace(REPORT.text, name=HOSTILE, notes=(HOSTILE,)))
     request = Request(text="A secret " + HOSTILE)
     session = first(request, [report], 1, False)
-    page = made("report.html", session)
+    tokens = tuple(f" secret{index}" for index in range(8))
+    measured = a_map()._replace(query_tokens=tokens, key_tokens=tokens)
+    page = export.make("report.html", session, STAMP, measured).decode()
+    assert "secret3" not in page
     assert "<img src=x" not in page
     for name in ("report.html", "report.json", "report.csv"):
         assert "A secret" not in made(name, session)
