@@ -195,6 +195,20 @@ def test_the_stored_result_is_exported_with_the_stamp_it_was_made_with():
     assert update["export"]["file"]["type"] == "text/html"
 
 
+def test_the_selected_head_s_map_is_exported_while_its_text_is_kept(exports, stored):
+    assert "Saved" in exports.download(None, asked("attention-map.png"))["export"]["said"]
+    unkept = replace(stored.session, precomputed=False)
+    update = exports.download(unkept, asked("attention-map.png"))["export"]
+    assert update["file"] is None
+    assert "press Run again" in update["said"]
+
+
+def test_an_unknown_download_is_said(exports):
+    update = exports.download(None, asked("../<secret>"))["export"]
+    assert update["file"] is None
+    assert "../&lt;secret&gt;" in update["said"].replace("&#x27;", "'")
+
+
 def test_a_link_without_parameters_of_ours_changes_nothing(exports):
     assert exports.open_link({"__theme": "dark", "utm_source": "x"}) == {}
 

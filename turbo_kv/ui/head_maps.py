@@ -23,7 +23,7 @@ def html(measured: Map, layer: int, head: int, bits_per_value: float) -> str:
 
 
 def figures(measured: Map, layer: int, head: int, bits_per_value: float) -> str:
-    """Three figures that share axes; the first two share their colours too. Without any text read."""
+    """Three figures that share axes, the first two their colours too; no text that was read."""
     exact, packed = measured.exact, measured.packed
     ends = attention.scales(exact, packed)
     middle = attention.probability_norm(ends).inverse(0.5)
