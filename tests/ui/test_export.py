@@ -85,7 +85,10 @@ def test_a_visitor_s_text_and_its_name_reach_no_file_as_markup():
     report = replace(REPORT, text=replace(REPORT.text, name=HOSTILE, notes=(HOSTILE,)))
     request = Request(text="A secret " + HOSTILE)
     session = first(request, [report], 1, False)
-    page = made("report.html", session)
+    tokens = tuple(f" secret{index}" for index in range(8))
+    measured = a_map()._replace(query_tokens=tokens, key_tokens=tokens)
+    page = export.make("report.html", session, STAMP, measured).decode()
+    assert "secret3" not in page
     assert "<img src=x" not in page
     for name in ("report.html", "report.json", "report.csv"):
         assert "A secret" not in made(name, session)
@@ -190,6 +193,20 @@ def test_the_stored_result_is_exported_with_the_stamp_it_was_made_with():
     assert json.loads(export.make("report.json", session, stored.stamp, None))["stamp"]["torch"]
     update = exports.download(None, asked("report.html"))
     assert update["export"]["file"]["type"] == "text/html"
+
+
+def test_the_selected_head_s_map_is_exported_while_its_text_is_kept(exports, stored):
+    assert "Saved" in exports.download(None, asked("attention-map.png"))["export"]["said"]
+    unkept = replace(stored.session, precomputed=False)
+    update = exports.download(unkept, asked("attention-map.png"))["export"]
+    assert update["file"] is None
+    assert "press Run again" in update["said"]
+
+
+def test_an_unknown_download_is_said(exports):
+    update = exports.download(None, asked("../<secret>"))["export"]
+    assert update["file"] is None
+    assert "../&lt;secret&gt;" in update["said"].replace("&#x27;", "'")
 
 
 def test_a_link_without_parameters_of_ours_changes_nothing(exports):

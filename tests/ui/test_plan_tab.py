@@ -1,8 +1,12 @@
 """Tab Plan: its sums are the planner's, its chart is honest, its sentences have every form."""
 
+import json
 import re
+from base64 import b64decode
 from html import unescape
+from xml.etree import ElementTree
 
+import gradio as gr
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,3 +130,27 @@ def test_every_size_is_in_chart_and_table_and_the_switches_count():
         assert update["plan_chart"].count(card.name) >= 2
     assert "QJL signs" not in update["plan_chart"]
     assert "QJL signs" in planned(qjl=True)["plan_chart"]
+
+
+def taken(name, **changes):
+    values = DEFAULTS | changes
+    event = gr.SelectData(None, {"index": 0, "value": name})
+    return plan_tab.download(*(values[field] for field in plan_tab.FIELDS), event)["plan_files"]
+
+
+def test_a_plan_can_be_taken_along():
+    data = json.loads(b64decode(taken("plan.json", plan_batch=2)["file"]["data"]))
+    assert [each["model"] for each in data["models"]] == [card.name for card in SIZES]
+    assert data["models"] == [each.to_dict() for each in plan_sizes(request(plan_batch=2))]
+    assert b64decode(taken("plan.png")["file"]["data"]).startswith(b"\x89PNG")
+    drawing = b64decode(taken("plan.svg")["file"]["data"]).decode()
+    assert ElementTree.fromstring(drawing).tag.endswith("svg")
+    assert "28.19, does not fit" in drawing
+    assert "16.92, fits" in drawing
+
+
+@pytest.mark.parametrize(("name", "memory"), [("../secret", 24), ("plan.json", -1)])
+def test_what_cannot_be_taken_along_is_said(name, memory):
+    update = taken(name, plan_memory=memory)
+    assert update["file"] is None
+    assert "Not saved: " in update["said"]

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from turbo_kv.figures.heat import heat
+from turbo_kv.figures.maps import maps
 from turbo_kv.figures.memory import memory
 from turbo_kv.figures.save import save
 from turbo_kv.measure.report import Report
@@ -26,21 +27,24 @@ FIGURES: dict[str, Callable[[Report], Figure]] = {
     "value-cosine": lambda report: _heat(report, grid.VALUES),
     "attention-kl": lambda report: _heat(report, grid.ATTENTION),
 }
+MAP = "attention-map"
 FILES = (
     *(f"report.{form}" for form in ("json", "csv", "html")),
-    *(f"{name}.{form}" for name in FIGURES for form in ("png", "svg")),
+    *(f"{name}.{form}" for name in (*FIGURES, MAP) for form in ("png", "svg")),
 )
 
 
 def make(name: str, session: Session, stamp: dict[str, Any], measured: Map | None) -> bytes:
     """One of FILES. `measured`, the selected head's attention, joins the page when it is at hand.
 
-    Raises ValueError for any other name.
+    Raises ValueError for any other name, and for a map that is not at hand.
     """
     if name not in FILES:
         raise ValueError(f"there is no file {name!r}; choose one of {', '.join(FILES)}")
     stem, form = name.split(".")
     report = session.shown
+    if stem == MAP:
+        return save(_maps(session, measured), form)
     if stem != "report":
         return save(FIGURES[stem](report), form)
     if form == "csv":
@@ -50,6 +54,16 @@ def make(name: str, session: Session, stamp: dict[str, Any], measured: Map | Non
         return data.encode()
     drawn = {name: draw(report) for name, draw in FIGURES.items()}
     return report_page.html(session, drawn, measured, data, stamp).encode()
+
+
+def _maps(session: Session, measured: Map | None) -> Figure:
+    if measured is None:
+        raise ValueError("the text of this map is not kept any more; press Run again")
+    layer, head = session.selected
+    report = session.shown
+    setting = wording.setting(report.config, ["bits", "centering"])
+    title = f"Attention of {report.model.name}, layer {layer}, head {head}; {setting}"
+    return maps(measured.exact, measured.packed, measured.first_key, title)
 
 
 def _heat(report: Report, metric: grid.Metric) -> Figure:

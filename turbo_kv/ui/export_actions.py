@@ -40,8 +40,12 @@ class ExportActions:
         name = str(event.value)
         stored = session.precomputed and session.config in self._stored.session.runs
         stamp = self._stored.stamp if stored else engine.stamp()
-        measured = self._map(session) if name == "report.html" else None
-        content = export.make(name, session, stamp, measured)
+        with_map = name == "report.html" or name.startswith(export.MAP)
+        measured = self._map(session) if with_map else None
+        try:
+            content = export.make(name, session, stamp, measured)
+        except ValueError as error:
+            return {"export": export_bar.refused(session, error)}
         return {"export": export_bar.with_file(session, name, content)}
 
     def open_link(self, query: Mapping[str, str]) -> Updates:

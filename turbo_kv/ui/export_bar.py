@@ -18,6 +18,7 @@ _FIGURES = {
     "key-cosine": "Key cosine",
     "value-cosine": "Value cosine",
     "attention-kl": "Attention KL",
+    "attention-map": "Attention of the selected head",
 }
 
 
@@ -70,3 +71,8 @@ def render(session: Session) -> dict[str, Any]:
 def with_file(session: Session, name: str, content: bytes) -> dict[str, Any]:
     """The section handing over one file."""
     return render(session) | downloads.with_file(name, content)
+
+
+def refused(session: Session, error: ValueError) -> dict[str, Any]:
+    """The section saying why there is no file."""
+    return render(session) | {"said": escape(f"Not saved: {error}.")}

@@ -11,7 +11,19 @@ from turbo_kv.ui.engine import Map
 
 
 def html(measured: Map, layer: int, head: int, bits_per_value: float) -> str:
-    """Three figures that share axes; the first two share their colours too."""
+    """The figures, and what lies under the pointer or is reached by the arrow keys."""
+    hint = "Attention maps; the arrow keys move the pointer, with Shift by sixteen tokens"
+    return (
+        f'<div class="maps" tabindex="0" role="group" aria-label="{hint}" '
+        f"{map_values.attributes(measured)}>"
+        + figures(measured, layer, head, bits_per_value)
+        + '</div><p class="map-readout" aria-live="polite">Point at a map, or use the arrow keys: '
+        "the tokens and their weights appear here.</p>" + map_values.changes(measured)
+    )
+
+
+def figures(measured: Map, layer: int, head: int, bits_per_value: float) -> str:
+    """Three figures that share axes, the first two their colours too; no text that was read."""
     exact, packed = measured.exact, measured.packed
     ends = attention.scales(exact, packed)
     middle = attention.probability_norm(ends).inverse(0.5)
@@ -36,20 +48,13 @@ def html(measured: Map, layer: int, head: int, bits_per_value: float) -> str:
             "less attention (brown), more (violet); 0.5% lie beyond",
         ),
     )
-    hint = "Attention maps; the arrow keys move the pointer, with Shift by sixteen tokens"
-    return (
-        f'<div class="maps" tabindex="0" role="group" aria-label="{hint}" '
-        f"{map_values.attributes(measured)}>"
-        + "".join(
-            f"<figure><figcaption>{title}</figcaption>"
-            f'<div class="map-frame">{axes}<img alt="{title}: attention of {which}" '
-            f'src="data:image/png;base64,{b64encode(png).decode()}">'
-            '<span class="map-point"></span></div>'
-            f"{_bar(kind, ticks, unit)}</figure>"
-            for title, png, kind, ticks, unit in pictures
-        )
-        + '</div><p class="map-readout" aria-live="polite">Point at a map, or use the arrow keys: '
-        "the tokens and their weights appear here.</p>" + map_values.changes(measured)
+    return "".join(
+        f"<figure><figcaption>{title}</figcaption>"
+        f'<div class="map-frame">{axes}<img alt="{title}: attention of {which}" '
+        f'src="data:image/png;base64,{b64encode(png).decode()}">'
+        '<span class="map-point"></span></div>'
+        f"{_bar(kind, ticks, unit)}</figure>"
+        for title, png, kind, ticks, unit in pictures
     )
 
 

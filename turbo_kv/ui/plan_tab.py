@@ -4,18 +4,23 @@ Nothing is loaded or measured: bytes follow from published shapes and from how t
 store them. `plan` answers a change of any field; `connect` wires it.
 """
 
+import json
 from html import escape
 from typing import Any
 
 import gradio as gr
 
+from turbo_kv.figures.plan import Bars
+from turbo_kv.figures.plan import plan as draw
+from turbo_kv.figures.save import save
 from turbo_kv.measure.planner import GIB, PlanRequest, plan_sizes
 from turbo_kv.models.catalog import SIZES
-from turbo_kv.ui import form, limits, plan_chart, plan_words, status
+from turbo_kv.ui import downloads, form, limits, plan_chart, plan_words, status
 
 OWN = ("plan_context", "plan_batch", "plan_memory", "plan_model")
 FIELDS = (*form.SWITCHES, *OWN)
 MESSAGES = tuple(f"{name}_message" for name in OWN[:3])
+FILES = ("plan.json", "plan.png", "plan.svg")
 OUTPUTS = ("plan_finding", "plan_chart", *MESSAGES)
 FOCUS = "Qwen2.5-7B"
 LEAD = (
@@ -67,6 +72,7 @@ def build() -> dict[str, gr.Component]:
             page[name] = gr.HTML("", elem_id=name.replace("_", "-"))
         page["plan_finding"] = gr.HTML(first["plan_finding"], elem_id="plan-finding")
         page["plan_chart"] = gr.HTML(first["plan_chart"], elem_id="plan-chart")
+        page["plan_files"] = downloads.component(FILES, "plan-files")
     return page
 
 
@@ -100,6 +106,33 @@ def render(request: PlanRequest, focus: str) -> dict[str, str]:
     }
 
 
+def make(name: str, request: PlanRequest) -> bytes:
+    """One of FILES. Raises ValueError for any other name."""
+    if name not in FILES:
+        raise ValueError(f"there is no file {name!r}; choose one of {', '.join(FILES)}")
+    plans = plan_sizes(request)
+    if name == "plan.json":
+        data = {"memory_bytes": request.memory, "config": request.config.to_dict()}
+        data["models"] = [each.to_dict() for each in plans]
+        return json.dumps(data, indent=1).encode()
+    bars = [
+        Bars(each.card.name, each.card.weights_bytes, each.before_bytes, each.after.total)
+        for each in plans
+    ]
+    figure = draw(bars, request.memory, plan_chart.BEYOND, plan_words.fitting(plans, request))
+    return save(figure, name.rsplit(".", maxsplit=1)[-1])
+
+
+def download(*values: Any) -> dict[str, Any]:
+    """Hand over the plan of the fields as the file that the event, given last, names."""
+    *given, event = values
+    try:
+        content = make(str(event.value), limits.planning(dict(zip(FIELDS, given))))
+    except ValueError as error:
+        return {"plan_files": downloads.EMPTY | {"said": escape(f"Not saved: {error}")}}
+    return {"plan_files": downloads.with_file(str(event.value), content)}
+
+
 def connect(page: dict[str, gr.Component]) -> None:
     """Answer every change at once; nothing waits for the model."""
 
@@ -113,6 +146,18 @@ def connect(page: dict[str, gr.Component]) -> None:
         [page[name] for name in OUTPUTS],
         queue=False,
         trigger_mode="always_last",
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+    def handed(event: gr.SelectData, *values: Any) -> dict[gr.Component, Any]:
+        return {page[name]: value for name, value in download(*values, event).items()}
+
+    page["plan_files"].select(
+        handed,
+        [page[name] for name in FIELDS],
+        page["plan_files"],
+        queue=False,
         show_progress="hidden",
         api_visibility="private",
     )

@@ -52,10 +52,10 @@ def html(
     ]
     if measured is not None:
         layer, head = session.selected
+        pictures = head_maps.figures(measured, layer, head, report.bits_per_value)
         sections.append(
             f"<h2>Attention of layer {layer}, head {head}</h2>"
-            f"<p>{escape(findings.maps(measured))}</p>"
-            + head_maps.html(measured, layer, head, report.bits_per_value)
+            f"<p>{escape(findings.maps(measured))}</p>" + f'<div class="maps">{pictures}</div>'
         )
     sections.append(
         f"<h2>Every layer</h2><p>{escape(findings.layers(report))}</p>{layer_table.html(report)}"
