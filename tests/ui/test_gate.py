@@ -42,7 +42,7 @@ def detail(sent: list[dict]) -> str:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 30)), max_size=60),
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30)), max_size=60),
     st.integers(1, 5),
     st.integers(1, 8),
 )
