@@ -91,6 +91,7 @@ SINGLE = {
         "turbo_kv.measure",
         "turbo_kv.models.progress",
     },
+    "turbo_kv/ui/gate.py": {"starlette"},
     "turbo_kv/ui/limits.py": {
         "spaces",
         "gradio",

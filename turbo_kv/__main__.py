@@ -238,6 +238,20 @@ def plan(
 
 
 @app.command()
+def doctor(destination: _Json = None) -> None:
+    """Tell what this machine is, what will run on it, and whether hub and cache are in order."""
+    from turbo_kv.measure import doctor as module
+
+    with status():
+        findings = module.examine()
+    for finding in findings:
+        mark = "[green]✓[/green]" if finding.fine else "[red]✗[/red]"
+        console.print(mark, f"{finding.name:9}", end="")
+        console.print(finding.said, markup=False, highlight=False, soft_wrap=True)
+    write(module.to_dict(findings), destination)
+
+
+@app.command()
 def train_tiny(
     corpus: Annotated[Path, typer.Option(help="a folder of .txt and .txt.xz files")],
     out: Annotated[

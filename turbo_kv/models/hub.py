@@ -12,7 +12,14 @@ import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants, hf_hub_url, is_offline_mode, snapshot_download
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_session,
+    hf_hub_url,
+    is_offline_mode,
+    snapshot_download,
+)
 
 # HTTPError is the HTTP library's own: httpx or httpx2, by version of the hub client.
 from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
@@ -69,6 +76,27 @@ def fetch(card: ModelCard, progress: Progress = silent) -> Path:
 def cached(card: ModelCard) -> bool:
     """Whether a complete copy lies in the hub cache."""
     return _cached(card) is not None
+
+
+def endpoint() -> str:
+    """The hub's address."""
+    return constants.ENDPOINT
+
+
+def cache() -> Path:
+    """Where models are kept."""
+    return Path(constants.HF_HUB_CACHE)
+
+
+def unreachable() -> str | None:
+    """Why the hub cannot be asked now, None when it answers."""
+    if is_offline_mode():
+        return "HF_HUB_OFFLINE forbids the network; cached models run"
+    try:
+        answer = get_session().head(endpoint(), timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except (HTTPError, OSError) as error:
+        return f"{endpoint()} cannot be reached ({type(error).__name__}); cached models run"
+    return f"{endpoint()} is in trouble ({answer.status_code})" if answer.is_server_error else None
 
 
 def _cached(card: ModelCard) -> Path | None:

@@ -33,7 +33,7 @@ class Actions:
     def __init__(self, host: limits.Limits, stored: Precomputed) -> None:
         self._host = host
         self._stored = stored
-        self.captures = engine.Captures(host.captures)
+        self.captures = engine.Captures(host.captures, host.capture_bytes)
 
     def run(self, session: Session | None, *values: Any) -> Iterator[Updates]:
         """Read the form's text with its model, measure it as asked and, to compare, the twin."""

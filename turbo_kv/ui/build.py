@@ -32,6 +32,7 @@ from turbo_kv.ui.actions import Actions
 from turbo_kv.ui.api import Api
 from turbo_kv.ui.compare_actions import CompareActions
 from turbo_kv.ui.export_actions import ExportActions
+from turbo_kv.ui.gate import middleware
 from turbo_kv.ui.generate_actions import GenerateActions
 from turbo_kv.ui.learn_actions import LearnActions
 from turbo_kv.ui.lessons.lesson import Scene
@@ -194,5 +195,13 @@ def launch(**options: Any) -> gr.Blocks:
     threading.Thread(
         target=engine.warm, args=(actions.captures, stored.session.request), daemon=True
     ).start()
-    demo.queue(max_size=16).launch(theme=THEME, css=css(), head=head.html(), **LAUNCH | options)
+    door = middleware(host.per_minute, host.all_per_minute, behind_proxy=limits.is_hosted())
+    demo.queue(max_size=limits.QUEUE).launch(
+        theme=THEME,
+        css=css(),
+        head=head.html(),
+        app_kwargs={"middleware": door},
+        state_session_capacity=host.sessions,
+        **LAUNCH | options,
+    )
     return demo

@@ -16,6 +16,8 @@ from turbo_kv.measure.lesson_report import Lessons
 from turbo_kv.measure.report import Report, Request
 from turbo_kv.measure.transcript import GenerationRequest, Transcript
 from turbo_kv.quant.config import QuantConfig
+from turbo_kv.ui import limits
+from turbo_kv.ui.deadline import Deadline
 
 if TYPE_CHECKING:
     from turbo_kv.measure.analyze import Prepared
@@ -37,10 +39,10 @@ class Map(NamedTuple):
 
 
 class Captures:
-    """At most `limit` prepared prompts over all visitors."""
+    """At most `limit` prepared prompts over all visitors, and beside the newest `nbytes` bytes."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, nbytes: int = limits.LOCAL.capture_bytes) -> None:
+        self._limit, self._nbytes = limit, nbytes
         self._kept: OrderedDict[Request, Prepared] = OrderedDict()
         self._shelf = threading.Lock()
         self._model = threading.Lock()
@@ -58,14 +60,44 @@ class Captures:
         with self._model:
             if (kept := self.find(request)) is not None:
                 return kept
-            from turbo_kv.measure.analyze import prepare
-
-            prepared = prepare(request, progress)
+            deadline = Deadline(limits.here().stage_seconds, "Loading and reading")
+            prepared = _read(request, deadline.watching(progress))
             with self._shelf:
                 self._kept[_key(request)] = prepared
-                while len(self._kept) > self._limit:
+                while len(self._kept) > self._limit or self._are_too_large():
                     self._kept.popitem(last=False)
             return prepared
+
+    def _are_too_large(self) -> bool:
+        sizes = [prepared.capture.nbytes for prepared in self._kept.values()]
+        return len(sizes) > 1 and sum(sizes) > self._nbytes
+
+
+def _read(request: Request, progress: Progress) -> "Prepared":
+    from turbo_kv.measure.analyze import prepare
+
+    if not limits.borrows_gpu():
+        return prepare(request, progress)
+    from turbo_kv.measure.frozen import make_ready, thaw
+
+    make_ready(request.model, request.device, progress)
+    progress(0.5, "Waiting for a GPU, then reading")
+    return thaw(_read_frozen(request))
+
+
+@limits.on_gpu
+def _read_frozen(request: Request) -> bytes:
+    from turbo_kv.measure.analyze import prepare
+    from turbo_kv.measure.frozen import freeze
+
+    return freeze(prepare(request))
+
+
+@limits.on_gpu
+def _continued(request: GenerationRequest) -> Iterator[Transcript]:
+    from turbo_kv.measure.compare_generation import compare_generation
+
+    yield from compare_generation(request)
 
 
 def _key(request: Request) -> Request:
@@ -76,7 +108,7 @@ def measure(prepared: "Prepared", config: QuantConfig) -> Iterator[Report]:
     """A partial report after each layer; the last one is complete."""
     from turbo_kv.measure.analyze import measure
 
-    return measure(prepared, config)
+    return Deadline(limits.here().stage_seconds, "Measuring").over(measure(prepared, config))
 
 
 def attention_map(prepared: "Prepared", config: QuantConfig, layer: int, head: int) -> Map:
@@ -99,8 +131,15 @@ def first_step(
 ) -> tuple[Transcript, Iterator[Transcript]]:
     """Read a prompt and say its first token: the transcript so far, and those to come."""
     from turbo_kv.measure.compare_generation import compare_generation
+    from turbo_kv.measure.frozen import make_ready
 
-    transcripts = compare_generation(request, progress)
+    deadline = Deadline(limits.here().stage_seconds, "Generating")
+    if limits.borrows_gpu():
+        make_ready(request.model, request.device, deadline.watching(progress))
+        transcripts = _continued(request)
+    else:
+        transcripts = compare_generation(request, deadline.watching(progress))
+    transcripts = deadline.over(transcripts)
     return next(transcripts), transcripts
 
 

@@ -5,10 +5,10 @@ models' published facts and nothing of torch.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from turbo_kv.measure.planner import GIB, PlanRequest
 from turbo_kv.measure.report import Request
@@ -33,7 +33,11 @@ LARGEST_DEVICE = 10_000
 class Limits:
     """What one host offers.
 
-    context, new_tokens: the most to read and to generate. captures: prompts kept for switches.
+    context, new_tokens: the most to read and to generate.
+    captures, capture_bytes: prompts kept for switches, over all visitors.
+    stage_seconds: for loading and reading, for measuring, for generating; None for no end.
+    sessions: visitors remembered. per_minute, all_per_minute: requests of one and of all; 0 for
+    any number.
     """
 
     models: tuple[str, ...]
@@ -41,6 +45,11 @@ class Limits:
     new_tokens: int
     text_bytes: int
     captures: int
+    capture_bytes: int = 4_000_000_000
+    stage_seconds: float | None = None
+    sessions: int = 100
+    per_minute: int = 0
+    all_per_minute: int = 0
 
 
 LOCAL = Limits(tuple(CATALOG), context=131_072, new_tokens=256, text_bytes=1_000_000, captures=3)
@@ -50,12 +59,53 @@ SPACE = Limits(
     new_tokens=48,
     text_bytes=200_000,
     captures=8,
+    capture_bytes=2_000_000_000,
+    stage_seconds=120,
+    sessions=500,
+    per_minute=60,
+    all_per_minute=600,
 )
+ZERO_GPU = replace(
+    SPACE,
+    models=(*SPACE.models, "Qwen2.5-1.5B", "Qwen2.5-1.5B-Instruct"),
+    context=8_192,
+    new_tokens=128,
+    stage_seconds=60,
+)
+
+QUEUE = 16
+"""Visitors that may wait for the model; the next one is told that the queue is full."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def here() -> Limits:
-    """The limits of this host: a Space names itself in SPACE_ID."""
-    return SPACE if os.environ.get("SPACE_ID") else LOCAL
+    """The limits of this host: a Space names itself in SPACE_ID, and its borrowed GPUs."""
+    if not is_hosted():
+        return LOCAL
+    return ZERO_GPU if borrows_gpu() else SPACE
+
+
+def is_hosted() -> bool:
+    """Whether strangers are served."""
+    return bool(os.environ.get("SPACE_ID"))
+
+
+def borrows_gpu() -> bool:
+    """Whether this is a Space that gets a GPU for one call at a time."""
+    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+
+
+def on_gpu(function: Function) -> Function:
+    """The function, run where a borrowed GPU is; as it is on a host that has its own or none.
+
+    Its arguments and results must pickle. The time declared is what a visitor's quota is held to.
+    """
+    if not borrows_gpu():
+        return function
+    import spaces
+
+    return spaces.GPU(duration=round(ZERO_GPU.stage_seconds))(function)
 
 
 class FieldError(ValueError):

@@ -10,6 +10,9 @@ from turbo_kv.measure.report import Report, Request
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.ui import findings
 
+RUNS = 32
+"""Settings remembered of a visit; the oldest is forgotten first, and measured again if asked."""
+
 
 class Pin(NamedTuple):
     """A result kept beside the next ones, and the number of its run; 0 for the precomputed one."""
@@ -53,12 +56,14 @@ class Session:
 
     def show(self, report: Report) -> "Session":
         """The same reading under another configuration, compared with the one shown so far."""
+        others = [run for config, run in self.runs.items() if config != report.config]
+        runs = {run.config: run for run in (*others[-RUNS + 1 :], report)}
         if report.config == self.config:
-            return replace(self, runs=self.runs | {report.config: report})
+            return replace(self, runs=runs)
         return replace(
             self,
             request=replace(self.request, config=report.config),
-            runs=self.runs | {report.config: report},
+            runs=runs,
             compared=self.config,
         )
 
