@@ -267,5 +267,5 @@ def test_nan_in_the_weights_is_found_in_its_layer(random_qwen2):
 
 def test_caches_share_their_tables(random_qwen2):
     caches = filled(random_qwen2, 5), filled(random_qwen2, 5)
-    quantizers = {layer._quantizers for cache in caches for layer in cache.layers}
+    quantizers = {layer._stores._quantizers for cache in caches for layer in cache.layers}
     assert len(quantizers) == 1

@@ -21,14 +21,11 @@ from turbo_kv.models.memory import Need, explained, reading, refuse_unless_fits
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
 PEAK = """
-import resource
+from turbo_kv.bench.process import peak_bytes
 from turbo_kv.measure.analyze import prepare, measure
 from turbo_kv.measure.perplexity import measure_perplexity
 from turbo_kv.measure.report import Request
 from turbo_kv.quant.config import QuantConfig
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 def read(tokens):
     request = Request(context=tokens, device="cpu", dtype="fp32")
@@ -36,9 +33,9 @@ def read(tokens):
         pass
 
 read(64)
-before = peak()
+before = peak_bytes()
 read(2048)
-print(peak() - before)
+print(peak_bytes() - before)
 """
 
 
