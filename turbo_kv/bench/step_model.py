@@ -100,14 +100,17 @@ class PackedCache:
     """Pages of random codes, centred, of a fixed number of slots; a new token takes the last."""
 
     def __init__(self, batch: int, tokens: int, codebook: str) -> None:
-        self.quantizer = TurboQuantizer(HEAD_DIM, QuantConfig(codebook=codebook), "cuda")
+        config = QuantConfig(codebook=codebook)
+        self.quantizers = tuple(
+            TurboQuantizer(HEAD_DIM, each, "cuda") for each in (config, config.for_values)
+        )
         shape = (batch, KV_HEADS, tokens, HEAD_DIM)
         self.length = torch.full((1,), tokens, dtype=torch.int32, device="cuda")
         self.layers = [tuple(self._pages(shape) for _ in range(2)) for _ in range(LAYERS)]
         means = torch.randn(2, batch, KV_HEADS, HEAD_DIM, device="cuda")
         self.center = Center(*means)
         self.table = rotary_table(0, max(1024, self.layers[0][0].capacity))
-        self._attend = PagedAttention(self.quantizer, self.quantizer, *self.table)
+        self._attend = PagedAttention(*self.quantizers, *self.table)
 
     @property
     def nbytes(self) -> int:
@@ -117,11 +120,11 @@ class PackedCache:
         return pages + sum(each.nbytes for each in self.table)
 
     def attend(self, index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        append((k, v), self.layers[index], self.quantizer, self.center, self.table)
+        append((k, v), self.layers[index], self.quantizers, self.center, self.table)
         return self._attend(q, *self.layers[index], self.center)
 
     def _pages(self, shape: tuple[int, int, int, int]) -> Pages:
-        pages = empty_pages(shape, self.quantizer.codebook.bits, "cuda")
+        pages = empty_pages(shape, self.quantizers[0].codebook.bits, "cuda")
         pages.words.random_(-(2**15), 2**15)
         pages.scales.uniform_(0.5, 1.5).mul_(HEAD_DIM**0.5)
         return Pages(pages.words, pages.scales, self.length, pages.bits)

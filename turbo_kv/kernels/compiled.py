@@ -15,6 +15,7 @@ from shutil import which
 import torch
 from torch import Tensor
 
+from turbo_kv.quant import scales
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.quantizer import VALUES_AT_ONCE, TurboQuantizer
 from turbo_kv.quant.scalar import ScalarCodebook
@@ -58,7 +59,8 @@ class CompiledQuantizer(TurboQuantizer):
         cells, chosen = self._code(rotated, norms)
         words = self._join(cells.view(torch.int64))  # (N, D / 8)
         codes = words.view(torch.uint8).unflatten(-1, (-1, 8))[..., : self.codebook.bits]
-        return codes.flatten(-2), (norms / chosen.norm(dim=-1)).half()
+        lengths = scales.store(norms / chosen.norm(dim=-1), self.scale_bits)
+        return codes.flatten(-2), lengths
 
 
 def _numbers(codebook: ScalarCodebook) -> tuple[list[float], list[float]]:
