@@ -50,7 +50,6 @@ def assert_coded_as_the_reference(x, pages, quantizer):
     """Equal codes but for coordinates on a boundary, equal scales but for their last bit."""
     tokens, bits, head_dim = x.shape[2], pages.bits, pages.head_dim
     reference, dense = quantizer.quantize(x), to_dense(pages, tokens)
-    torch.testing.assert_close(dense.scales, reference.scales, rtol=1.1e-3, atol=1e-7)
     expected, given = (unpack(each.codes, bits, head_dim).int() for each in (reference, dense))
     differ = expected != given
     unit = quantizer.rotate(x) / x.norm(dim=-1, keepdim=True)
@@ -58,6 +57,9 @@ def assert_coded_as_the_reference(x, pages, quantizer):
     distances = (unit.unsqueeze(-1) - boundaries).abs().amin(-1) * head_dim**0.5
     assert not (differ & (distances > NEAR)).any()
     assert differ.sum() <= 1e-4 * differ.numel() + 1
+    alike = ~differ.any(-1)  # a code on a tie changes the scale of its vector
+    scales = dense.scales[alike], reference.scales[alike]
+    torch.testing.assert_close(*scales, rtol=1.1e-3, atol=1e-7)
 
 
 CASES = {  # bits, head_dim, codebook, dtype, tokens of each launch
