@@ -159,6 +159,8 @@ REFUSED = {
     "exact window": (QuantConfig(), {"exact_window": 4}, "exact window"),
     "sketch": (QuantConfig(qjl=True), {}, "QJL"),
     "no rotation": (QuantConfig(rotation=False), {}, "rotate"),
+    "trellis": (QuantConfig(codebook="trellis"), {}, "trellis"),
+    "short scales": (QuantConfig(scale_bits=8), {}, "scales of 16 bits"),
     "one side": (QuantConfig(), {"quantize": "keys"}, "one side stays exact"),
 }
 

@@ -47,7 +47,8 @@ def compiled(head_dim: int, bits: int):
         "FIRST_BIT": FIRST_BIT[bits],
         "ROWS": ROWS,
         "CENTRED": True,
-        **quantize_triton.tables(quantizer),
+        "KEY_TABLES": quantize_triton.tables(quantizer),
+        "VALUE_TABLES": quantize_triton.tables(quantizer),
     }
     names = kernel.arg_names
     signature = {name: POINTERS.get(name, "i32") for name in names}

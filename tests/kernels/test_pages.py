@@ -72,6 +72,9 @@ def test_pages_refuse_what_they_cannot_hold():
     sketched = TurboQuantizer(64, QuantConfig(qjl=True)).quantize(torch.randn(1, 1, 3, 64))
     with pytest.raises(ValueError, match="QJL"):
         to_pages(sketched)
+    short = TurboQuantizer(64, QuantConfig(scale_bits=8)).quantize(torch.randn(1, 1, 3, 64))
+    with pytest.raises(ValueError, match="scales of 16 bits"):
+        to_pages(short)
     with pytest.raises(ValueError, match="1-bit codes; choose one of 2, 3, 4"):
         page_tokens(1)
 

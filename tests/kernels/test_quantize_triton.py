@@ -29,13 +29,14 @@ def poisoned(shape, bits):
     return pages
 
 
-def write(states, pages, quantizer, center, cuts):
+def write(states, pages, quantizers, center, cuts):
     """Append the states between neighbouring cuts, one launch each."""
-    table = cos_sin(pages[0].capacity, quantizer.head_dim)
+    table = cos_sin(pages[0].capacity, quantizers[0].head_dim)
     for start, stop in pairwise(cuts):
         for side in pages:
             side.length.fill_(stop)
-        append(tuple(each[:, :, start:stop] for each in states), pages, quantizer, center, table)
+        new = tuple(each[:, :, start:stop] for each in states)
+        append(new, pages, quantizers, center, table)
 
 
 def centred(states, center):
@@ -49,7 +50,6 @@ def assert_coded_as_the_reference(x, pages, quantizer):
     """Equal codes but for coordinates on a boundary, equal scales but for their last bit."""
     tokens, bits, head_dim = x.shape[2], pages.bits, pages.head_dim
     reference, dense = quantizer.quantize(x), to_dense(pages, tokens)
-    torch.testing.assert_close(dense.scales, reference.scales, rtol=1.1e-3, atol=1e-7)
     expected, given = (unpack(each.codes, bits, head_dim).int() for each in (reference, dense))
     differ = expected != given
     unit = quantizer.rotate(x) / x.norm(dim=-1, keepdim=True)
@@ -57,6 +57,9 @@ def assert_coded_as_the_reference(x, pages, quantizer):
     distances = (unit.unsqueeze(-1) - boundaries).abs().amin(-1) * head_dim**0.5
     assert not (differ & (distances > NEAR)).any()
     assert differ.sum() <= 1e-4 * differ.numel() + 1
+    alike = ~differ.any(-1)  # a code on a tie changes the scale of its vector
+    scales = dense.scales[alike], reference.scales[alike]
+    torch.testing.assert_close(*scales, rtol=1.1e-3, atol=1e-7)
 
 
 CASES = {  # bits, head_dim, codebook, dtype, tokens of each launch
@@ -72,13 +75,14 @@ CASES = {  # bits, head_dim, codebook, dtype, tokens of each launch
 def test_pages_hold_the_codes_of_the_reference(case, centre):
     bits, head_dim, codebook, dtype, cuts = case
     shape = (1, 2, cuts[-1], head_dim)
-    quantizer = TurboQuantizer(head_dim, QuantConfig(bits=bits, codebook=codebook), DEVICE)
+    config = QuantConfig(bits=bits, codebook=codebook)
+    quantizers = [TurboQuantizer(head_dim, each, DEVICE) for each in (config, config.for_values)]
     center = Center(20 * normal(1, 2, head_dim), normal(1, 2, head_dim)) if centre else None
     keys = (normal(*shape, seed=1) + (20 if centre else 0)).to(dtype)
     values = normal(1, cuts[-1], 2, head_dim, seed=2).to(dtype).transpose(1, 2)
     pages = poisoned(shape, bits)
-    write((keys, values), pages, quantizer, center, cuts)
-    for x, side in zip(centred((keys, values), center), pages):
+    write((keys, values), pages, quantizers, center, cuts)
+    for x, side, quantizer in zip(centred((keys, values), center), pages, quantizers):
         assert_coded_as_the_reference(x, side, quantizer)
 
 
@@ -87,8 +91,8 @@ def test_tokens_one_by_one_are_coded_as_at_once():
     center = Center(20 * normal(2, 1, 64), normal(2, 1, 64))
     states = normal(2, 1, 83, 64, seed=1), normal(2, 1, 83, 64, seed=2)
     at_once, in_turns = poisoned((2, 1, 83, 64), 3), poisoned((2, 1, 83, 64), 3)
-    write(states, at_once, quantizer, center, (0, 83))
-    write(states, in_turns, quantizer, center, (0, 78, 79, 80, 81, 83))
+    write(states, at_once, (quantizer,) * 2, center, (0, 83))
+    write(states, in_turns, (quantizer,) * 2, center, (0, 78, 79, 80, 81, 83))
     for one, other in zip(
         *([to_dense(side, 83) for side in pages] for pages in (at_once, in_turns))
     ):
@@ -100,10 +104,10 @@ def test_a_token_leaves_the_others_as_they_were():
     quantizer = TurboQuantizer(64, QuantConfig(), DEVICE)
     states = normal(1, 1, 5, 64, seed=1), normal(1, 1, 5, 64, seed=2)
     pages = poisoned((1, 1, 5, 64), 3)
-    write(states, pages, quantizer, None, (0, 5))
+    write(states, pages, (quantizer,) * 2, None, (0, 5))
     before = to_dense(pages[0], 5)
     # The same slot again, as after a crop: a new token takes the place of the old one alone.
-    write((states[1], states[0]), pages, quantizer, None, (4, 5))
+    write((states[1], states[0]), pages, (quantizer,) * 2, None, (4, 5))
     after = to_dense(pages[0], 5)
     assert torch.equal(before.codes[:, :, :4], after.codes[:, :, :4])
     assert torch.equal(before.scales[:, :, :4], after.scales[:, :, :4])
@@ -116,7 +120,7 @@ def test_vectors_of_zeros_and_infinities_are_told_by_their_scales():
     keys[:, :, 1] = 0
     keys[:, :, 2, 5] = float("inf")
     pages = poisoned((1, 1, page_tokens(3), 32), 3)
-    write((keys, keys), pages, quantizer, None, (0, 4))
+    write((keys, keys), pages, (quantizer,) * 2, None, (0, 4))
     for side in pages:
         assert side.scales[0, 0, 1] == 0
         assert side.scales[0, 0, :4].isfinite().tolist() == [True, True, False, True]
@@ -124,10 +128,10 @@ def test_vectors_of_zeros_and_infinities_are_told_by_their_scales():
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
-@pytest.mark.parametrize("codebook", ["lloyd-max", "fast"])
+@pytest.mark.parametrize("codebook", ["lloyd-max", "fast", "uniform"])
 def test_a_level_carries_its_code_and_its_square(bits, codebook):
     quantizer = TurboQuantizer(128, QuantConfig(bits=bits, codebook=codebook))
-    squares = tables(quantizer)["SQUARES"]
+    squares = tables(quantizer)[1]
     half = 2**bits // 2
     assert [square % 16 for square in squares] == list(range(half, 2 * half))
     levels = quantizer.codebook.centroids[half:].double() * 128**0.5

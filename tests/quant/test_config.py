@@ -67,6 +67,9 @@ def test_the_sketch_takes_a_bit_of_the_codebook_only_inside_the_budget(bits):
 def test_values_go_without_sketch_when_it_is_for_keys_alone():
     assert QuantConfig(qjl=True).for_values.qjl
     assert not QuantConfig(qjl=True, qjl_on="keys").for_values.qjl
+    assert QuantConfig().for_values == QuantConfig()
+    assert QuantConfig(codebook="fast").for_values == QuantConfig(codebook="uniform")
+    assert QuantConfig(codebook="fast", bits=4).for_values.codebook == "fast"
 
 
 def test_a_config_is_a_value():

@@ -60,8 +60,21 @@ def test_vectors_come_back_with_the_error_that_theory_promises(bits):
     assert error == pytest.approx(fast.codebook(bits, 128).distortion, rel=0.01)
 
 
+@pytest.mark.parametrize("head_dim", [64, 128])
+@pytest.mark.parametrize(("bits", "most"), [(1, 1.0001), (2, 1.02), (3, 1.09), (4, 1.23)])
+def test_uniform_levels_are_the_codes_and_cost_more(head_dim, bits, most):
+    uniform = fast.uniform_codebook(bits, head_dim)
+    gaps = uniform.centroids.diff()
+    torch.testing.assert_close(gaps, gaps[:1].expand_as(gaps), rtol=1e-5, atol=0)
+    best = lloyd_max.distortion(bits, head_dim)
+    assert best * (1 - 1e-9) <= uniform.distortion <= best * most
+    assert uniform.distortion >= fast.codebook(bits, head_dim).distortion * (1 - 1e-9)
+
+
 def test_only_the_widths_there_are_and_dimensions_enough():
     with pytest.raises(ValueError, match="codebook of 5 bits; choose one of 1, 2, 3, 4"):
         fast.codebook(5, 128)
+    with pytest.raises(ValueError, match="codebook of 0 bits"):
+        fast.uniform_codebook(0, 128)
     with pytest.raises(ValueError, match="at least 3 dimensions"):
         fast.codebook(3, 2)

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from turbo_kv.bench.step_ops import added_and_normed, gated, turn
 from turbo_kv.kernels.decode_triton import PagedAttention
 from turbo_kv.kernels.pages import Pages, empty_pages
 from turbo_kv.kernels.quantize_triton import append
-from turbo_kv.quant.centering import Center, apply_rope
+from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.quantizer import TurboQuantizer
 
@@ -24,7 +25,7 @@ LAYERS, HIDDEN, INNER, VOCABULARY = 28, 3584, 18944, 152064
 KV_HEADS, GROUPS, HEAD_DIM = 4, 7, 128
 THETA = 1e6
 ROWS_AT_ONCE = 2**16  # of fp64 angles
-WIDTHS = (KV_HEADS * GROUPS * HEAD_DIM, KV_HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM)  # of q, k, v
+HEADS = (KV_HEADS * GROUPS, KV_HEADS, KV_HEADS)  # of q, k, v
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer, q, k, v (B, H, 1, D)
 
@@ -46,9 +47,9 @@ class Model:
     def __init__(self) -> None:
         self.layers = [
             Weights(
-                _random(sum(WIDTHS), HIDDEN),
-                _random(sum(WIDTHS)),
-                _random(HIDDEN, WIDTHS[0]),
+                _random(sum(HEADS) * HEAD_DIM, HIDDEN),
+                _random(sum(HEADS) * HEAD_DIM),
+                _random(HIDDEN, HEADS[0] * HEAD_DIM),
                 _random(2 * INNER, HIDDEN),
                 _random(HIDDEN, INNER),
             )
@@ -60,17 +61,17 @@ class Model:
     def step(self, tokens: Tensor, cos_sin: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
         """The next token (B,) after `tokens` (B,); cos_sin: of their slot, fp32 (1, D)."""
         x = F.embedding(tokens, self.embedding)  # (B, C)
+        more = torch.zeros_like(x)
         for index, layer in enumerate(self.layers):
-            qkv = F.linear(self._normed(x), layer.qkv, layer.bias)
-            q, k, v = (part.view(len(x), -1, 1, HEAD_DIM) for part in qkv.split(WIDTHS, dim=-1))
-            q, k = (apply_rope(each, *cos_sin).bfloat16() for each in (q, k))
-            x = x + F.linear(attend(index, q, k, v).reshape(len(x), -1), layer.output)
-            gate, up = F.linear(self._normed(x), layer.gate_up).chunk(2, dim=-1)
-            x = x + F.linear(F.silu(gate) * up, layer.down)
-        return F.linear(self._normed(x), self.head).argmax(-1)
-
-    def _normed(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, (HIDDEN,), self.norm, 1e-6)
+            normed = added_and_normed(x, more, self.norm)
+            qkv = F.linear(normed, layer.qkv, layer.bias).view(len(x), -1, HEAD_DIM)
+            q, k, v = qkv.split(HEADS, dim=1)  # (B, H, D)
+            turn(qkv[:, : HEADS[0] + HEADS[1]], *cos_sin)
+            attended = attend(index, q.unsqueeze(2), k.unsqueeze(2), v.unsqueeze(2))
+            more = F.linear(attended.reshape(len(x), -1), layer.output)
+            normed = added_and_normed(x, more, self.norm)
+            more = F.linear(gated(F.linear(normed, layer.gate_up)), layer.down)
+        return F.linear(added_and_normed(x, more, self.norm), self.head).argmax(-1)
 
 
 class ExactCache:
@@ -91,23 +92,26 @@ class ExactCache:
         """The queries of a KV head are rows of one matrix, which is what SDPA does fastest."""
         keys, values = self.states[index]
         keys[:, :, -1:], values[:, :, -1:] = k, v
-        grouped = q.view(len(q), KV_HEADS, GROUPS, HEAD_DIM)
+        grouped = q.reshape(len(q), KV_HEADS, GROUPS, HEAD_DIM)
         with sdpa_kernel(self.backend):
-            return F.scaled_dot_product_attention(grouped, keys, values).view_as(q)
+            return F.scaled_dot_product_attention(grouped, keys, values)
 
 
 class PackedCache:
     """Pages of random codes, centred, of a fixed number of slots; a new token takes the last."""
 
     def __init__(self, batch: int, tokens: int, codebook: str) -> None:
-        self.quantizer = TurboQuantizer(HEAD_DIM, QuantConfig(codebook=codebook), "cuda")
+        config = QuantConfig(codebook=codebook)
+        self.quantizers = tuple(
+            TurboQuantizer(HEAD_DIM, each, "cuda") for each in (config, config.for_values)
+        )
         shape = (batch, KV_HEADS, tokens, HEAD_DIM)
         self.length = torch.full((1,), tokens, dtype=torch.int32, device="cuda")
         self.layers = [tuple(self._pages(shape) for _ in range(2)) for _ in range(LAYERS)]
         means = torch.randn(2, batch, KV_HEADS, HEAD_DIM, device="cuda")
         self.center = Center(*means)
         self.table = rotary_table(0, max(1024, self.layers[0][0].capacity))
-        self._attend = PagedAttention(self.quantizer, self.quantizer, *self.table)
+        self._attend = PagedAttention(*self.quantizers, *self.table)
 
     @property
     def nbytes(self) -> int:
@@ -117,11 +121,11 @@ class PackedCache:
         return pages + sum(each.nbytes for each in self.table)
 
     def attend(self, index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        append((k, v), self.layers[index], self.quantizer, self.center, self.table)
+        append((k, v), self.layers[index], self.quantizers, self.center, self.table)
         return self._attend(q, *self.layers[index], self.center)
 
     def _pages(self, shape: tuple[int, int, int, int]) -> Pages:
-        pages = empty_pages(shape, self.quantizer.codebook.bits, "cuda")
+        pages = empty_pages(shape, self.quantizers[0].codebook.bits, "cuda")
         pages.words.random_(-(2**15), 2**15)
         pages.scales.uniform_(0.5, 1.5).mul_(HEAD_DIM**0.5)
         return Pages(pages.words, pages.scales, self.length, pages.bits)

@@ -51,15 +51,22 @@ def _why_not(quantizer: TurboQuantizer) -> str | None:
     """What the kernels lack for the vectors of a quantizer."""
     if not isinstance(quantizer, TurboQuantizer):
         return "one side stays exact"
-    if quantizer.sketch is not None:
-        return "the kernels read no QJL sketch, which costs more than the codes it aids"
-    if not isinstance(quantizer.codebook, ScalarCodebook):
-        return "the kernels compute levels one by one, and a trellis has none"
-    if not isinstance(quantizer.rotation, HadamardRotation):
-        return "the kernels always rotate"
-    if quantizer.head_dim not in HEAD_DIMS:
-        return f"head_dim is {quantizer.head_dim}, and the kernels know {_listed(HEAD_DIMS)}"
-    return None
+    known = {
+        "the kernels read no QJL sketch, which costs more than the codes it aids": (
+            quantizer.sketch is None
+        ),
+        "the kernels compute levels one by one, and a trellis has none": (
+            isinstance(quantizer.codebook, ScalarCodebook)
+        ),
+        "the kernels always rotate": isinstance(quantizer.rotation, HadamardRotation),
+        f"the kernels read scales of 16 bits, not of {quantizer.scale_bits}": (
+            quantizer.scale_bits == 16
+        ),
+        f"head_dim is {quantizer.head_dim}, and the kernels know {_listed(HEAD_DIMS)}": (
+            quantizer.head_dim in HEAD_DIMS
+        ),
+    }
+    return next((reason for reason, holds in known.items() if not holds), None)
 
 
 def _listed(numbers: tuple[int, ...]) -> str:

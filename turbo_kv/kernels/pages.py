@@ -101,10 +101,12 @@ def empty_pages(shape: tuple[int, int, int, int], bits: int, device: torch.devic
 def to_pages(packed: PackedVectors) -> Pages:
     """Dense codes (B, H, T, ·) as pages; fields of tokens past T are zero, scales too.
 
-    Raises ValueError for vectors with a sketch, which pages do not hold, and for 1-bit codes.
+    Raises ValueError for a sketch or 8-bit scales, which pages do not hold, and for 1-bit codes.
     """
     if packed.signs is not None:
         raise ValueError("pages hold no QJL sketch; keep such vectors dense")
+    if packed.scales.dtype != torch.half:
+        raise ValueError("pages hold scales of 16 bits; keep vectors with others dense")
     per_page, tokens = page_tokens(packed.bits), packed.seq_len
     missing = page_count(tokens, packed.bits) * per_page - tokens
     codes = unpack(packed.codes, packed.bits, packed.head_dim).to(torch.int32)

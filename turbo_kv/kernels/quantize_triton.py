@@ -34,27 +34,29 @@ GROUP = tl.constexpr(16)  # channels that one product mixes
 def append(
     states: tuple[Tensor, Tensor],
     pages: tuple[Pages, Pages],
-    quantizer: TurboQuantizer,
+    quantizers: tuple[TurboQuantizer, TurboQuantizer],
     center: Center | None,
     cos_sin: tuple[Tensor, Tensor],
 ) -> None:
     """Code keys and values as the newest T of the `length` tokens of their pages.
 
     Whoever calls has added T to the length already; there must be room for them. Codes are those
-    of `quantizer` on centred states, but for ties; scales may differ in their last bit.
+    of the quantizers on centred states, but for ties; scales may differ in their last bit.
     states: keys and values (B, H, T, D), both fp16, bf16 or fp32, channels contiguous.
     pages: of keys and of values, of equal bits and with one length.
+    quantizers: of keys and of values, of one rotation.
     cos_sin: of every slot there is room for, fp32 (capacity, D), rows contiguous.
     """
     key_states, value_states = states
     batch, heads, tokens, head_dim = key_states.shape
     keys, values = pages
     grid = (page_count(tokens - 1, keys.bits) + 1, batch * heads, 2)
+    matrix = quantizers[0].rotation.matrix
     means = (keys.scales, keys.scales) if center is None else (center.key_mean, center.value_mean)
     _append[grid](
         *(key_states, value_states, *key_states.stride()[:3], *value_states.stride()[:3]),
         *(keys.words, values.words, keys.scales, values.scales, keys.length),
-        *(*means, quantizer.rotation.matrix, *cos_sin, quantizer.rotation.matrix.stride(0)),
+        *(*means, matrix, *cos_sin, matrix.stride(0)),
         *(heads, tokens, keys.words.shape[2], values.words.shape[2]),
         D=head_dim,
         GROUPS=head_dim // GROUP.value,
@@ -63,13 +65,14 @@ def append(
         FIRST_BIT=FIRST_BIT[keys.bits],
         ROWS=ROWS,
         CENTRED=center is not None,
-        **tables(quantizer),
+        KEY_TABLES=tables(quantizers[0]),
+        VALUE_TABLES=tables(quantizers[1]),
         num_warps=1,
     )
 
 
 @lru_cache(maxsize=64)
-def tables(quantizer: TurboQuantizer) -> dict[str, tuple]:
+def tables(quantizer: TurboQuantizer) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Boundaries above zero, for ‖y‖ = 1, and weighted squares of the positive levels."""
     book = quantizer.codebook
     scale = quantizer.head_dim**0.5
@@ -77,7 +80,7 @@ def tables(quantizer: TurboQuantizer) -> dict[str, tuple]:
     boundaries = tuple(boundary.item() for boundary in book.boundaries[half:])
     levels = [level.item() * scale for level in book.centroids[half:]]
     squares = tuple(_tagged(level**2, half + n) for n, level in enumerate(levels))
-    return {"BOUNDARIES": boundaries, "SQUARES": squares}
+    return boundaries, squares
 
 
 def _tagged(square: float, code: int) -> int:
@@ -117,8 +120,8 @@ def _append(  # noqa: PLR0917 (a launch passes numbers and pointers)
     FIRST_BIT: tl.constexpr,
     ROWS: tl.constexpr,
     CENTRED: tl.constexpr,
-    BOUNDARIES: tl.constexpr,
-    SQUARES: tl.constexpr,
+    KEY_TABLES: tl.constexpr,
+    VALUE_TABLES: tl.constexpr,
 ):
     stop = tl.load(length)
     start = stop - tokens
@@ -133,7 +136,7 @@ def _append(  # noqa: PLR0917 (a launch passes numbers and pointers)
             _page(
                 states, key_token, words, scales, key_mean + head * D, matrix, matrix_row, cos, sin,
                 page * ROWS * FIELDS, start, stop, D, GROUPS, BITS, FIELDS, FIRST_BIT, ROWS,
-                CENTRED, CENTRED, BOUNDARIES, SQUARES,
+                CENTRED, CENTRED, KEY_TABLES,
             )  # fmt: skip
         else:
             states = value_states + batch.to(tl.int64) * value_batch + (head % heads) * value_head
@@ -142,7 +145,7 @@ def _append(  # noqa: PLR0917 (a launch passes numbers and pointers)
             _page(
                 states, value_token, words, scales, value_mean + head * D, matrix, matrix_row, cos,
                 sin, page * ROWS * FIELDS, start, stop, D, GROUPS, BITS, FIELDS, FIRST_BIT, ROWS,
-                CENTRED, False, BOUNDARIES, SQUARES,
+                CENTRED, False, VALUE_TABLES,
             )  # fmt: skip
 
 
@@ -153,7 +156,7 @@ def _page(  # noqa: PLR0912, PLR0915, PLR0917
     D: tl.constexpr, GROUPS: tl.constexpr, BITS: tl.constexpr,
     FIELDS: tl.constexpr, FIRST_BIT: tl.constexpr, ROWS: tl.constexpr,
     CENTRED: tl.constexpr, TURNED: tl.constexpr,
-    BOUNDARIES: tl.constexpr, SQUARES: tl.constexpr,
+    TABLES: tl.constexpr,
 ):  # fmt: skip
     """Code the tokens from `start` to `stop` that lie in the page beginning at slot `first`."""
     rows = tl.arange(0, ROWS)
@@ -224,9 +227,9 @@ def _page(  # noqa: PLR0912, PLR0915, PLR0917
         codes = ()
         for g in tl.static_range(GROUPS):
             size = tl.abs(y[g])
-            level = tl.full((ROWS, GROUP), SQUARES[0], tl.int32)
+            level = tl.full((ROWS, GROUP), TABLES[1][0], tl.int32)
             for n in tl.static_range(2 ** (BITS - 1) - 1):
-                level = tl.where(size > BOUNDARIES[n] * norm, SQUARES[n + 1], level)
+                level = tl.where(size > TABLES[0][n] * norm, TABLES[1][n + 1], level)
             total += level
             above = y[g].to(tl.int32, bitcast=True) >> 31
             codes += ((level ^ ~above) & inside,)

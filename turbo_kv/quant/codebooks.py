@@ -51,4 +51,5 @@ CODEBOOKS: dict[str, Callable[[int, int, torch.device | str], Codebook]] = {
     "lloyd-max": _scalar(lloyd_max.codebook),
     "trellis": _trellis,
     "fast": _scalar(fast.codebook),
+    "uniform": _scalar(fast.uniform_codebook),
 }

@@ -7,15 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 Centering = Literal["off", "bias", "mean"]
-Codebook = Literal[
-    "lloyd-max",
-    "trellis",
-    "fast",
-]
+Codebook = Literal["lloyd-max", "trellis", "fast", "uniform"]
 QjlBudget = Literal["on-top", "inside"]
 QjlOn = Literal["both", "keys"]
 
 BITS = (2, 3, 4)
+MOST_BITS = max(BITS)
 SCALE_BITS = (16, 8)
 
 
@@ -65,8 +62,17 @@ class QuantConfig:
 
     @property
     def for_values(self) -> "QuantConfig":
-        """The choices as they apply to values: no sketch when it is for keys alone."""
-        return replace(self, qjl=False) if self.qjl_on == "keys" else self
+        """The choices as they apply to values.
+
+        No sketch when it is for keys alone. The fast codebook is uniform for values: their errors
+        average out, and a GPU then reads a code as it is. Not at 4 bits, where that costs most.
+        """
+        raw = self.codebook == "fast" and self.codebook_bits < MOST_BITS
+        return replace(
+            self,
+            qjl=self.qjl and self.qjl_on == "both",
+            codebook="uniform" if raw else self.codebook,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
