@@ -167,24 +167,19 @@ def _phases(mean, tile, last, WARPS: tl.constexpr, D: tl.constexpr, F: tl.conste
 
 
 @triton.jit
-def _mean_terms(table, real, imag, tile, WARPS: tl.constexpr, D: tl.constexpr, F: tl.constexpr):
-    """q · R(j) μ for the tokens of a page for each warp: F tiles (WARPS, 16, 8), fp32.
+def _add_mean(scores, table, real, imag, tile, WARPS: tl.constexpr, D: tl.constexpr, F: tl.constexpr):
+    """Scores (WARPS, 16, 8) of every field plus what tokens add to q · R(j) μ of the page's middle.
 
-    real, imag: `_phases`. table: cos θn - 1 and sin θn, n from the middle of a page.
+    real, imag: of `_phases`, operands B. table: cos θn - 1 and sin θn, n from the middle of a page.
     """
     steps: tl.constexpr = D // 32
-    real = _operand(real, steps, WARPS)
-    imag = _operand(imag, steps, WARPS)
-    base = tl.broadcast_to(tl.sum(real, 1)[:, None, :], (WARPS, 16, 8))
-    real = real.to(tl.float16)
-    imag = imag.to(tl.float16)
     table += tl.minimum(tile, 0) * 8  # 0, but keeps the table from being held in registers
-    terms = ()
+    added = ()
     for field in tl.static_range(F):
-        part = tl.dot(_part(table + field * (16 * D), steps, WARPS), real, base)
-        part = tl.dot(_part(table + field * (16 * D) + 8 * D, steps, WARPS), imag, part)
-        terms = terms + (part,)
-    return terms
+        score = tl.dot(_part(table + field * (16 * D), steps, WARPS), real, scores[field])
+        score = tl.dot(_part(table + field * (16 * D) + 8 * D, steps, WARPS), imag, score)
+        added = added + (score,)
+    return added
 
 
 @triton.jit
@@ -221,11 +216,12 @@ def _tile(
     key_words, key_scale, output, maximum, sums, surplus, real, imag = state
     F: tl.constexpr = PER[0]
     value_scale = _scales(value_scales, tile, first, length, WARPS, F)
-    if PER[0] == PER[1]:
-        value_words = _value_words(values, tile, 0, last_value, WARPS, D, PER)
     token = (tile * WARPS + tl.arange(0, WARPS))[:, None] * (16 * F) + tl.arange(0, 16)[None, :]
     if CENTRED:
-        terms = _mean_terms(mean[0], real, imag, tile, WARPS, D, F)
+        turned_real = _operand(real, D // 32, WARPS)
+        turned_imag = _operand(imag, D // 32, WARPS).to(tl.float16)
+        base = tl.sum(turned_real, 1)[:, None, :]
+        turned_real = turned_real.to(tl.float16)
         _, _, pair = _pairs(D // 32, WARPS)
         pair += WARPS * 16 * F * D + tl.minimum(tile, 0) * 4  # 0, as for the table
         real, imag = _turn(real, imag, tl.load(mean[1] + pair), tl.load(mean[2] + pair))
@@ -239,10 +235,13 @@ def _tile(
             scale = scale * KEYS.gain
         score = score * scale[:, :, None]
         if CENTRED:
-            score = score + terms[s]
+            score = score + base
         there = _valid(token + 16 * s, first, length)
-        score = tl.where(there[:, :, None], score, EMPTY)
-        scores = scores + (score,)
+        scores = scores + (tl.where(there[:, :, None], score, EMPTY),)
+    if CENTRED:
+        scores = _add_mean(scores, mean[0], turned_real, turned_imag, tile, WARPS, D, F)
+    if PER[0] == PER[1]:
+        value_words = _value_words(values, tile, 0, last_value, WARPS, D, PER)
     key_words = _key_words(keys, tile + 1, last_key, WARPS, D)
     key_scale = _scales(key_scales, tile + 1, first, length, WARPS, F)
     highest = scores[0]
