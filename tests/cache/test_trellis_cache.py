@@ -29,9 +29,9 @@ def layers(random_qwen2):
 
 
 def test_one_update_equals_many(layers):
-    at_once, one_by_one, _ = layers
-    for once, each in zip(at_once._stores, one_by_one._stores):
-        pairs = zip(tensors(once.packed).values(), tensors(each.packed).values())
+    once, each = (layer.states() for layer in layers[:2])
+    for side in ("keys", "values"):
+        pairs = zip(*(tensors(getattr(states, side)).values() for states in (once, each)))
         assert all(torch.equal(a, b) for a, b in pairs)
 
 
