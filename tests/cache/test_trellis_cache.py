@@ -6,8 +6,9 @@ import torch
 from turbo_kv.cache.kv_cache import TurboKVCache
 from turbo_kv.cache.layer import MEAN_TOKENS
 from turbo_kv.cache.store import tensors
-from turbo_kv.kernels import cpu, pagewise, reference
+from turbo_kv.kernels import choose, cpu, pagewise, reference
 from turbo_kv.quant.config import QuantConfig
+from turbo_kv.quant.quantizer import TurboQuantizer
 
 TRELLIS = QuantConfig(codebook="trellis", scale_bits=8)
 LATER = 9
@@ -51,3 +52,18 @@ def test_attention_reads_the_stored_codes(layers, read):
     expected = reference.attention(queries, states)
     found = pagewise.attention(queries, states, read=read, page_vectors=100)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (QuantConfig(), None),
+        (QuantConfig(codebook="trellis"), "trellis"),
+        (QuantConfig(scale_bits=8), "scales in fp16"),
+    ],
+)
+def test_pages_are_for_what_the_kernels_read(config, reason, monkeypatch):
+    monkeypatch.setattr(choose, "PAGED_DEVICES", {"cpu"})
+    quantizer = TurboQuantizer(64, config)
+    why = choose.why_dense(torch.device("cpu"), (quantizer, quantizer), query_groups=2)
+    assert why is None if reason is None else reason in why

@@ -55,6 +55,8 @@ def _why_not(quantizer: TurboQuantizer) -> str | None:
         return "the kernels read no QJL sketch, which costs more than the codes it aids"
     if not isinstance(quantizer.codebook, ScalarCodebook):
         return "the kernels compute levels one by one, and a trellis has none"
+    if quantizer.scale_bits != 16:
+        return "the kernels keep scales in fp16"
     if not isinstance(quantizer.rotation, HadamardRotation):
         return "the kernels always rotate"
     if quantizer.head_dim not in HEAD_DIMS:
