@@ -17,8 +17,9 @@ def answer(page: Page, choice: int = 0) -> None:
 
 
 def test_a_link_opens_its_lesson_and_every_lesson_answers(visit):
-    page = visit("/?lesson=4")
+    page = visit("/?lesson=4&layer=3&head=4")
     expect(page.locator("#lesson h2")).to_contain_text(f"4. {LESSONS[3].title}", timeout=SLOW)
+    expect(page.locator("#lesson")).to_contain_text("layer 3, query head 4", timeout=SLOW)
     for number, lesson in enumerate(LESSONS, start=1):
         page.locator("#steps button").nth(number - 1).click()
         expect(page.locator("#lesson h2")).to_contain_text(f"{number}. {lesson.title}")

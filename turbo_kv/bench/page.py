@@ -1,4 +1,4 @@
-"""What a visitor waits for: the page, a Run, a switch, each from the click to "Done" on the screen.
+"""What a visitor waits for: the page, a Run, a switch, a lesson, each until it is on the screen.
 
 Timed in the browser, so that the server, the network between them and the drawing count. A Run
 reads a text that the server has not captured; a switch asks for a setting not measured yet.
@@ -9,19 +9,19 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-from turbo_kv.bench.served import PATIENCE, served
+from turbo_kv.bench.served import PATIENCE, Served, served
 from turbo_kv.bench.stamp import stamp
 from turbo_kv.models.progress import Progress, silent
 
 # A locator's own wait looks only every half second.
-_TIMED = """([control, done]) => new Promise((resolve) => {
-  const status = document.querySelector("#status"), start = performance.now();
+_TIMED = """([control, place, done]) => new Promise((resolve) => {
+  const watched = document.querySelector(place), start = performance.now();
   const seen = new MutationObserver(() => {
-    if (!status.textContent.includes(done)) return;
+    if (!watched.textContent.includes(done)) return;
     seen.disconnect();
     requestAnimationFrame(() => resolve(performance.now() - start));
   });
-  seen.observe(status, {subtree: true, childList: true, characterData: true});
+  seen.observe(watched, {subtree: true, childList: true, characterData: true});
   document.querySelector(control).click();
 })"""
 
@@ -48,11 +48,14 @@ def page_times(progress: Progress = silent) -> dict[str, Any]:
             runs.append(_seconds(page, "#run", done := done + 1))
             for bits in BITS:
                 switches.append(_seconds(page, f'#bits input[value="{bits}"]', done := done + 1))
+        lessons = _lessons(app)
     return {
         "stamp": stamp(),
         "serve_seconds": app.seconds,
         "run_seconds": median(runs),
         "switch_seconds": median(switches),
+        "lesson_seconds": max(max(steps) for steps in lessons.values()),
+        "lessons": lessons,
         "runs": runs,
         "switches": switches,
     }
@@ -60,7 +63,24 @@ def page_times(progress: Progress = silent) -> dict[str, Any]:
 
 def _seconds(page: Page, control: str, number: int) -> float:
     """From the click to the frame that shows the run done, by the browser's own clock."""
-    return page.evaluate(_TIMED, [control, _done(number)]) / 1000
+    return page.evaluate(_TIMED, [control, "#status", _done(number)]) / 1000
+
+
+def _lessons(app: Served) -> dict[str, list[float]]:
+    """Seconds until each of the six lessons is open, its figure there, and drawn another way."""
+    page = app.browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(f"{app.url}/?lesson=1", wait_until="domcontentloaded")
+    page.locator("#lesson h2", has_text="1. ").wait_for(timeout=1000 * PATIENCE)
+    taken: dict[str, list[float]] = {"open": [], "figure": [], "control": []}
+    for number in (2, 3, 4, 5, 6, 1):
+        for kind, control, place, done in (
+            ("open", f'#steps [data-step="{number - 1}"]', "#lesson", f"{number}. "),
+            ("figure", "#predict label:last-child input", "#lesson-figure", "Show as table"),
+            ("control", "#turn label:last-child input", "#lesson-figure", ""),
+        ):
+            taken[kind].append(page.evaluate(_TIMED, [control, place, done]) / 1000)
+    page.close()
+    return taken
 
 
 def _wait(page: Page, number: int) -> None:

@@ -63,12 +63,12 @@ class LearnActions:
         else:
             yield {"walk": after}
 
-    def arrive(self, request: gr.Request) -> tuple[Any, Any]:
-        """What is due when a link names a lesson, and the tab to open; else nothing changes."""
+    def arrive(self, request: gr.Request) -> tuple[Any, Any, Any]:
+        """What is due when a link names a lesson, where it leads, the tab; else nothing changes."""
         step = walk.linked_step(request.query_params.get("lesson"))
         if step is None:
-            return gr.skip(), gr.skip()
-        return (step,), gr.Tabs(selected="learn")
+            return gr.skip(), gr.skip(), gr.skip()
+        return (step,), Walk(step=step, open=True), gr.Tabs(selected="learn")
 
     def draw(self, session: Session | None, at: Walk, due: tuple[int, ...]) -> Iterator[Updates]:
         """Draw the lesson that is due: its first number is the step."""

@@ -54,6 +54,6 @@ def connect(
     # An update of a tab that was never opened would tear it, even one that changes nothing. What
     # happens elsewhere therefore says what is due, and only that draws the tab.
     due = gr.State()
-    demo.load(actions.arrive, None, [due, tabs], **options)
+    demo.load(actions.arrive, None, [due, page["walk"], tabs], **options)
     page["session"].change(actions.follow, inputs, due, **latest)
     due.change(named(actions.draw), [*inputs, due], outputs, **latest)
