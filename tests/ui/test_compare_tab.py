@@ -51,7 +51,7 @@ def test_methods_fill_the_plot_one_by_one_and_join_the_session(compare, calls):
     assert rows == [2, 3, 3]
     page = merged(updates)
     assert "Done · 2 methods measured" in page["compare_status"]
-    assert QuantConfig(bits=2) in page["session"].runs
+    assert set(page["session"].points) == {QuantConfig(bits=2), QuantConfig(bits=4)}
     assert page["session"].config == DEFAULT
     assert page["compare"] == gr.update(interactive=True)
 

@@ -47,7 +47,8 @@ class CompareActions:
             for done, name in enumerate(missing):
                 yield _busy(f"Measuring {name}", done / len(missing))
                 *_, report = engine.measure(prepared, compare_tab.METHODS[name])
-                session = replace(session, runs=session.runs | {report.config: report})
+                points = session.points | {report.config: Point.of(report)}
+                session = replace(session, points=points)
                 yield self.draw(session, methods, first, second) | {"session": session}
         except FAILURES as error:
             yield _failed(error)

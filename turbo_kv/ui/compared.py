@@ -33,5 +33,5 @@ def read(folder: Path = RESULTS) -> Compared:
 
 def points(session: Session, stored: Compared) -> dict[QuantConfig, Point]:
     """Everything measured on what the session read; the stored points while it read nothing."""
-    measured = {config: Point.of(report) for config, report in session.runs.items()}
-    return (stored.points if session.precomputed else {}) | measured
+    runs = {config: Point.of(report) for config, report in session.runs.items()}
+    return (stored.points if session.precomputed else {}) | session.points | runs

@@ -1,4 +1,4 @@
-"""What the page says of itself to browsers and search engines, and its keys between tabs.
+"""What the page says of itself to browsers and search engines, and its keys.
 
 Everything is inline: the page asks nobody for anything.
 """
@@ -24,5 +24,5 @@ def html() -> str:
     return (
         f'<meta name="description" content="{escape(CLAIM)}">'
         f'<link rel="icon" type="image/svg+xml" href="data:image/svg+xml;base64,{icon}">'
-        f"<script>{(Path(__file__).parent / 'tabs.js').read_text()}</script>"
+        f"<script>{(Path(__file__).parent / 'keys.js').read_text()}</script>"
     )

@@ -134,13 +134,16 @@ def download(*values: Any) -> dict[str, Any]:
 
 
 def connect(page: dict[str, gr.Component]) -> None:
-    """Answer every change at once; nothing waits for the model."""
+    """Answer every change at once, of a slider when it is let go; nothing waits for the model."""
 
     def named(*values: Any) -> dict[gr.Component, str]:
         return {page[name]: value for name, value in plan(*values).items()}
 
     gr.on(
-        [page[name].change for name in FIELDS],
+        [
+            page[name].release if isinstance(page[name], gr.Slider) else page[name].change
+            for name in FIELDS
+        ],
         named,
         [page[name] for name in FIELDS],
         [page[name] for name in OUTPUTS],

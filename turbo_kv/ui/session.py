@@ -6,6 +6,7 @@ Plain values. The prompt's capture lives with the engine, the drawn page in the 
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from turbo_kv.measure.point import Point
 from turbo_kv.measure.report import Report, Request
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.ui import findings
@@ -27,6 +28,7 @@ class Session:
 
     request: what was read; its config is the one shown.
     runs: complete reports on the same capture, by configuration.
+    points: what else the methods of the tab Compare gave on it.
     compared: the configuration shown before this one, None when this is the first.
     selected: (layer, query head) of the attention maps.
     number: runs finished so far.
@@ -36,6 +38,7 @@ class Session:
 
     request: Request
     runs: dict[QuantConfig, Report] = field(default_factory=dict, hash=False)
+    points: dict[QuantConfig, Point] = field(default_factory=dict, hash=False)
     compared: QuantConfig | None = None
     selected: tuple[int, int] = (0, 0)
     number: int = 0

@@ -15,3 +15,10 @@ document.addEventListener('keydown', (event) => {
   tabs[to].focus();
   tabs[to].click();
 });
+
+// A slider moved by keys is let go with the key, as one moved by a pointer is.
+document.addEventListener('keyup', (event) => {
+  if (event.target.matches?.('input[type=range]')) {
+    event.target.dispatchEvent(new PointerEvent('pointerup', { bubbles: true }));
+  }
+});
