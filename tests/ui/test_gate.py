@@ -14,7 +14,13 @@ from turbo_kv.ui.gate import LARGEST, WINDOW, Gate, Rate
 def through(door: Gate, headers=(), chunks=(b"",), client="1.2.3.4", method="POST") -> list[dict]:
     """What the server answers, "passed" last when the app behind the gate read all of the body."""
     sent, bodies = [], list(chunks)
-    scope = {"type": "http", "method": method, "headers": list(headers), "client": (client, 1)}
+    scope = {
+        "type": "http",
+        "path": "/x",
+        "method": method,
+        "headers": list(headers),
+        "client": (client, 1),
+    }
 
     async def receive():
         more = len(bodies) > 1
@@ -97,6 +103,25 @@ def test_a_body_that_hides_its_size_is_cut_off():
     chunks = [b"x" * 1_000_000] * 5
     assert through(Gate(app, Rate(0, 0), False), chunks=chunks) == []
     assert through(Gate(app, Rate(0, 0), False), chunks=chunks[:4]) == ["passed"]
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, KeyError])
+def test_what_gradio_stumbles_over_is_the_callers_mistake(error):
+    async def stumbling(scope, receive, send):
+        raise error("secret")
+
+    sent = through(Gate(stumbling, Rate(0, 0), False))
+    assert sent[0]["status"] == 400
+    assert detail(sent) == "The request was not understood; see the page's API."
+
+
+def test_a_failure_within_an_answer_is_not_hidden():
+    async def stumbling(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ValueError("late")
+
+    with pytest.raises(ValueError, match="late"):
+        through(Gate(stumbling, Rate(0, 0), False))
 
 
 def test_addresses_are_forgotten(monkeypatch):
