@@ -11,12 +11,12 @@ from turbo_kv.ui import gate
 from turbo_kv.ui.gate import LARGEST, WINDOW, Gate, Rate
 
 
-def through(door: Gate, headers=(), chunks=(b"",), client="1.2.3.4", method="POST") -> list[dict]:
+def through(door, headers=(), *, chunks=(b"",), client="1.2.3.4", method="POST", path="/x"):
     """What the server answers, "passed" last when the app behind the gate read all of the body."""
     sent, bodies = [], list(chunks)
     scope = {
         "type": "http",
-        "path": "/x",
+        "path": path,
         "method": method,
         "headers": list(headers),
         "client": (client, 1),
@@ -113,6 +113,15 @@ def test_what_gradio_stumbles_over_is_the_callers_mistake(error):
     sent = through(Gate(stumbling, Rate(0, 0), False))
     assert sent[0]["status"] == 400
     assert detail(sent) == "The request was not understood; see the page's API."
+
+
+@pytest.mark.parametrize(("path", "status"), [("/gradio_api/run/x", 422), ("/other", 500)])
+def test_a_value_refused_is_not_called_the_servers_failure(path, status):
+    async def refusing(scope, receive, send):
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+
+    sent = through(Gate(refusing, Rate(0, 0), False), path=path)
+    assert sent[0]["status"] == status
 
 
 def test_a_failure_within_an_answer_is_not_hidden():

@@ -51,9 +51,11 @@ def request(visitor: int) -> GenerationRequest:
 
 
 def crowd(server: Server, visitors: int) -> Crowd:
-    """Let everybody ask at once and wait for all answers."""
+    """Let everybody open the page, then ask at once, and wait for all answers."""
+    patient = {"timeout": PATIENCE}
+    clients = [Client(server.url, verbose=False, httpx_kwargs=patient) for _ in range(visitors)]
     with ThreadPoolExecutor(visitors) as threads:
-        told = list(threads.map(lambda visitor: _visit(server.url, visitor), range(visitors)))
+        told = list(threads.map(_visit, clients, range(visitors)))
     answers = [answer for answer, _ in told]
     wrong = sum(
         answer is not None and not _is_own(answer, request(visitor))
@@ -98,9 +100,9 @@ def _session(url: str, number: int) -> None:
         raise ValueError(f"session {number} did not end as it should: {held}")
 
 
-def _visit(url: str, visitor: int) -> tuple[dict[str, Any] | None, int]:
+def _visit(client: Client, visitor: int) -> tuple[dict[str, Any] | None, int]:
     """An answer, and how often the queue was full before it came."""
-    client, asked = Client(url, verbose=False), request(visitor)
+    asked = request(visitor)
     full, end = 0, monotonic() + PATIENCE
     while monotonic() < end:
         try:

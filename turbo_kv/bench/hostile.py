@@ -55,6 +55,7 @@ _BODIES = (
     b"x" * 10_000_000,
 )
 _CALLS = ("/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/run/analyze")
+_EVENTS = range(40)  # of the page, by their numbers; those it does not publish too
 _ENDPOINTS = {
     "analyze": ["tiny", "", "Prose", 32, "auto"],
     "generate": ["Once", "tiny", 1, 0.0, 0, "auto"],
@@ -95,7 +96,7 @@ class Answer:
 
 def cases(count: int, outside: str, seed: int = 0) -> Iterator[Case]:
     """`count` cases in a seeded order. outside: the path of a file that says CANARY."""
-    all_cases = [*_values(outside), *_bodies(), *_paths(outside)]
+    all_cases = [*_values(outside), *_events(outside), *_bodies(), *_paths(outside)]
     random.Random(seed).shuffle(all_cases)
     for index in range(count):
         yield all_cases[index % len(all_cases)]
@@ -126,6 +127,16 @@ def _values(outside: str) -> Iterator[Case]:
                 data = [*usual[:place], value, *usual[place + 1 :]]
                 body = json.dumps({"data": data}).encode()
                 yield Case("POST", f"/gradio_api/call/{name}", body, name)
+
+
+def _events(outside: str) -> Iterator[Case]:
+    chosen = {"index": [999, "x"], "value": outside}
+    for event in _EVENTS:
+        for value in (None, [], {}, 1e308, "<script>alert(1)</script>", outside):
+            for inputs in (1, 9, 14):
+                call = {"fn_index": event, "session_hash": "s", "event_data": chosen}
+                body = json.dumps(call | {"data": [value] * inputs}).encode()
+                yield from (Case("POST", path, body) for path in _CALLS[:2])
 
 
 def _bodies() -> Iterator[Case]:

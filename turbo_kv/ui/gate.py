@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 LARGEST = 4_000_000
 """Bytes of a request: a text of 1 MB, escaped as JSON, and the rest of the form."""
 
+DIRECT = "/gradio_api/run/"
+"""Where Gradio answers 500 for a value that a component or an action refuses, having logged why."""
+
 WINDOW = 60.0
 """Seconds that a rate counts over."""
 
@@ -82,6 +85,8 @@ class Gate:
         async def sending(message: dict) -> None:
             nonlocal answered
             answered = True
+            if DIRECT in scope["path"] and message.get("status") == 500:
+                message = message | {"status": 422}
             await send(message)
 
         try:
