@@ -48,6 +48,7 @@ LAYERS = {
         "playwright",
         "psutil",
         "triton",
+        "gradio_client",
         "datasets",
         "turbo_kv.__version__",
         "turbo_kv.quant",

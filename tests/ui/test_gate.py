@@ -11,10 +11,16 @@ from turbo_kv.ui import gate
 from turbo_kv.ui.gate import LARGEST, WINDOW, Gate, Rate
 
 
-def through(door: Gate, headers=(), chunks=(b"",), client="1.2.3.4", method="POST") -> list[dict]:
+def through(door, headers=(), *, chunks=(b"",), client="1.2.3.4", method="POST", path="/x"):
     """What the server answers, "passed" last when the app behind the gate read all of the body."""
     sent, bodies = [], list(chunks)
-    scope = {"type": "http", "method": method, "headers": list(headers), "client": (client, 1)}
+    scope = {
+        "type": "http",
+        "path": path,
+        "method": method,
+        "headers": list(headers),
+        "client": (client, 1),
+    }
 
     async def receive():
         more = len(bodies) > 1
@@ -97,6 +103,34 @@ def test_a_body_that_hides_its_size_is_cut_off():
     chunks = [b"x" * 1_000_000] * 5
     assert through(Gate(app, Rate(0, 0), False), chunks=chunks) == []
     assert through(Gate(app, Rate(0, 0), False), chunks=chunks[:4]) == ["passed"]
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, KeyError])
+def test_what_gradio_stumbles_over_is_the_callers_mistake(error):
+    async def stumbling(scope, receive, send):
+        raise error("secret")
+
+    sent = through(Gate(stumbling, Rate(0, 0), False))
+    assert sent[0]["status"] == 400
+    assert detail(sent) == "The request was not understood; see the page's API."
+
+
+@pytest.mark.parametrize(("path", "status"), [("/gradio_api/run/x", 422), ("/other", 500)])
+def test_a_value_refused_is_not_called_the_servers_failure(path, status):
+    async def refusing(scope, receive, send):
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+
+    sent = through(Gate(refusing, Rate(0, 0), False), path=path)
+    assert sent[0]["status"] == status
+
+
+def test_a_failure_within_an_answer_is_not_hidden():
+    async def stumbling(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ValueError("late")
+
+    with pytest.raises(ValueError, match="late"):
+        through(Gate(stumbling, Rate(0, 0), False))
 
 
 def test_addresses_are_forgotten(monkeypatch):

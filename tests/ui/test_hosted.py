@@ -1,7 +1,11 @@
 """A server for strangers: its limits, its deadlines, what it keeps of whom, and borrowed GPUs."""
 
+import json
 import sys
 from types import SimpleNamespace
+from urllib.error import HTTPError
+from urllib.request import Request as HttpRequest
+from urllib.request import urlopen
 
 import pytest
 import reports
@@ -43,6 +47,20 @@ def test_no_host_takes_a_path_for_a_model(hosted, tmp_path):
     for host in (hosted, limits.LOCAL):
         with pytest.raises(limits.FieldError, match="Choose one of tiny"):
             limits._model(str(tmp_path), host)
+
+
+def test_a_call_past_the_queue_is_refused(app_url):
+    events = json.load(urlopen(f"{app_url}/config", timeout=60))["dependencies"]
+    queued = [event["id"] for event in events if event["queue"] and event["inputs"]]
+    assert queued
+    for event in queued:
+        body = json.dumps({"data": [], "fn_index": event, "session_hash": "s"}).encode()
+        headers = {"Content-Type": "application/json"}
+        direct = HttpRequest(f"{app_url}/gradio_api/run/predict", body, headers)
+        with pytest.raises(HTTPError) as refused:
+            urlopen(direct, timeout=60)
+        assert refused.value.code in (404, 422)
+        assert b"queue" in refused.value.read()
 
 
 def test_work_ends_at_its_deadline(clock):

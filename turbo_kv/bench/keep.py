@@ -104,6 +104,7 @@ BENCHMARKS: dict[str, Callable[[Progress], list[Path]]] = {
     "trellis-levels": _trellis_levels,
     "trellis": _result("trellis"),
     "page": _result("page", "page_times"),
+    "reliability": _result("reliability"),
     "precompute": _precompute,
     "screenshots": _screenshots,
     "readme": _readme,

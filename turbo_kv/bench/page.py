@@ -9,7 +9,8 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-from turbo_kv.bench.served import PATIENCE, Served, served
+from turbo_kv.bench.served import Served, served
+from turbo_kv.bench.serving import PATIENCE
 from turbo_kv.bench.stamp import stamp
 from turbo_kv.models.progress import Progress, silent
 

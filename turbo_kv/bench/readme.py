@@ -139,6 +139,38 @@ def centring() -> str:
     return markdown(header, lines) + caption(facts, said)
 
 
+@results_table("reliability")
+def reliability() -> str:
+    """Cases tried and survived, and what must be nothing: answers lost, swapped or leaked."""
+    result = read("reliability")
+    crowd, hostile, soak = result["crowd"], result["hostile"], result["soak"]
+    early, late = soak["memory_bytes"][1], soak["memory_bytes"][-1]
+    files = soak["open_files"]
+    minutes = soak["seconds"] / 60
+    lines = [
+        [
+            "faults of hub, files and memory",
+            result["faults"]["tried"],
+            result["faults"]["survived"],
+        ],
+        ["visitors at once, each with its own prompt", crowd["visitors"], crowd["answered"]],
+        ["hostile requests", hostile["tried"], hostile["survived"]],
+        [f"sessions in {minutes:.0f} minutes", soak["sessions"][-1], soak["sessions"][-1]],
+    ]
+    lost = crowd["visitors"] - crowd["answered"]
+    alive = "alive" if result["alive_at_the_end"] else "down"
+    said = (
+        f"Answers lost {lost}, another's {crowd['wrong']}, files leaked {hostile['leaked']}; told "
+        f"{crowd['full']:,} times that the queue was full. Over the sessions the server went from "
+        f"{early / MIB:,.0f} to {late / MIB:,.0f} MiB and from {files[1]} to {files[-1]} open "
+        f"files; it was {alive} at the end."
+    )
+    stamp = result["stamp"]
+    what = f"turbo_kv {stamp['turbo_kv']} at {stamp['commit']}, {stamp['cores']} cores"
+    table = markdown(["", "tried", "survived"], [[*map(str, line)] for line in lines])
+    return f"{table}\n{said} Model tiny; {what}, {stamp['date'][:10]}.\n"
+
+
 @results_table("decode")
 def decode() -> str:
     """Decoding speed and memory of every cache."""

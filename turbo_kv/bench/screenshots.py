@@ -8,7 +8,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 
-from turbo_kv.bench.served import PATIENCE, Served, served
+from turbo_kv.bench.served import Served, served
+from turbo_kv.bench.serving import PATIENCE
 from turbo_kv.models.progress import Progress, silent
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844), "preview": (1200, 630)}

@@ -196,7 +196,8 @@ def launch(**options: Any) -> gr.Blocks:
         target=engine.warm, args=(actions.captures, stored.session.request), daemon=True
     ).start()
     door = middleware(host.per_minute, host.all_per_minute, behind_proxy=limits.is_hosted())
-    demo.queue(max_size=limits.QUEUE).launch(
+    # Not open: else whoever posts directly skips the queue, and with it one model at a time.
+    demo.queue(max_size=limits.QUEUE, api_open=False).launch(
         theme=THEME,
         css=css(),
         head=head.html(),

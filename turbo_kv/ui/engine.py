@@ -24,6 +24,22 @@ if TYPE_CHECKING:
 
 Progress = Callable[[float, str], None]
 
+_importing = threading.Lock()
+
+
+def _import_measuring() -> None:
+    """Import the measuring side, one thread at a time.
+
+    Two threads that first import transformers at once each find some of its names missing.
+    """
+    with _importing:
+        import turbo_kv.bench.stamp
+        import turbo_kv.measure.analyze
+        import turbo_kv.measure.attention_map
+        import turbo_kv.measure.compare_generation
+        import turbo_kv.measure.frozen
+        import turbo_kv.measure.lesson  # noqa: F401
+
 
 class Map(NamedTuple):
     """One head's attention, exact and packed, `(queries, keys)`, as `AttentionMap` measures it."""
@@ -74,6 +90,7 @@ class Captures:
 
 
 def _read(request: Request, progress: Progress) -> "Prepared":
+    _import_measuring()
     from turbo_kv.measure.analyze import prepare
 
     if not limits.borrows_gpu():
@@ -106,6 +123,7 @@ def _key(request: Request) -> Request:
 
 def measure(prepared: "Prepared", config: QuantConfig) -> Iterator[Report]:
     """A partial report after each layer; the last one is complete."""
+    _import_measuring()
     from turbo_kv.measure.analyze import measure
 
     return Deadline(limits.here().stage_seconds, "Measuring").over(measure(prepared, config))
@@ -113,6 +131,7 @@ def measure(prepared: "Prepared", config: QuantConfig) -> Iterator[Report]:
 
 def attention_map(prepared: "Prepared", config: QuantConfig, layer: int, head: int) -> Map:
     """Exact and packed attention of one query head over the last tokens."""
+    _import_measuring()
     from turbo_kv.measure.attention_map import attention_map
 
     measured = attention_map(prepared, config, layer, head)
@@ -121,6 +140,7 @@ def attention_map(prepared: "Prepared", config: QuantConfig, layer: int, head: i
 
 def lessons(prepared: "Prepared", layer: int, head: int) -> Lessons:
     """What the walkthrough shows on one query head."""
+    _import_measuring()
     from turbo_kv.measure.lesson import lessons
 
     return lessons(prepared, layer, head)
@@ -130,6 +150,7 @@ def first_step(
     request: GenerationRequest, progress: Progress
 ) -> tuple[Transcript, Iterator[Transcript]]:
     """Read a prompt and say its first token: the transcript so far, and those to come."""
+    _import_measuring()
     from turbo_kv.measure.compare_generation import compare_generation
     from turbo_kv.measure.frozen import make_ready
 
@@ -145,6 +166,7 @@ def first_step(
 
 def stamp() -> dict[str, Any]:
     """What a result of this server is measured with."""
+    _import_measuring()
     from turbo_kv.bench.stamp import stamp
 
     return stamp()

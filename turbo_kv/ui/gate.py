@@ -5,6 +5,7 @@ page fetches is not counted. Knows nothing of what is asked for.
 """
 
 import json
+import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -12,8 +13,13 @@ from typing import Any
 
 from starlette.middleware import Middleware
 
+log = logging.getLogger(__name__)
+
 LARGEST = 4_000_000
 """Bytes of a request: a text of 1 MB, escaped as JSON, and the rest of the form."""
+
+DIRECT = "/gradio_api/run/"
+"""Where Gradio answers 500 for a value that a component or an action refuses, having logged why."""
 
 WINDOW = 60.0
 """Seconds that a rate counts over."""
@@ -67,7 +73,29 @@ class Gate:
             said = f"Too many requests for this server. Try again in {round(seconds + 0.5)} s."
             await _refuse(send, 429, said, round(seconds + 0.5))
         else:
-            await self._app(scope, _bounded(receive), send)
+            await self._pass(scope, _bounded(receive), send)
+
+    async def _pass(self, scope: dict, receive: Callable, send: Callable) -> None:
+        """Let a request in; what Gradio stumbles over is the caller's mistake.
+
+        An unknown parameter's name, for one, raises there.
+        """
+        answered = False
+
+        async def sending(message: dict) -> None:
+            nonlocal answered
+            answered = True
+            if DIRECT in scope["path"] and message.get("status") == 500:
+                message = message | {"status": 422}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except (TypeError, ValueError, LookupError):
+            if answered:
+                raise
+            log.warning("A request to %s was not understood", scope["path"], exc_info=True)
+            await _refuse(send, 400, "The request was not understood; see the page's API.")
 
     def _visitor(self, scope: dict, headers: dict[bytes, bytes]) -> str:
         if self._behind_proxy and (forwarded := headers.get(b"x-forwarded-for")):
