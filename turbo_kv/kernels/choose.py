@@ -51,17 +51,19 @@ def _why_not(quantizer: TurboQuantizer) -> str | None:
     """What the kernels lack for the vectors of a quantizer."""
     if not isinstance(quantizer, TurboQuantizer):
         return "one side stays exact"
-    if quantizer.sketch is not None:
-        return "the kernels read no QJL sketch, which costs more than the codes it aids"
-    if not isinstance(quantizer.codebook, ScalarCodebook):
-        return "the kernels compute levels one by one, and a trellis has none"
-    if quantizer.scale_bits != 16:
-        return "the kernels keep scales in fp16"
-    if not isinstance(quantizer.rotation, HadamardRotation):
-        return "the kernels always rotate"
-    if quantizer.head_dim not in HEAD_DIMS:
-        return f"head_dim is {quantizer.head_dim}, and the kernels know {_listed(HEAD_DIMS)}"
-    return None
+    head_dims = f"head_dim is {quantizer.head_dim}, and the kernels know {_listed(HEAD_DIMS)}"
+    reasons = {
+        "the kernels read no QJL sketch, which costs more than the codes it aids": (
+            quantizer.sketch is not None
+        ),
+        "the kernels compute levels one by one, and a trellis has none": (
+            not isinstance(quantizer.codebook, ScalarCodebook)
+        ),
+        "the kernels keep scales in fp16": quantizer.scale_bits != 16,
+        "the kernels always rotate": not isinstance(quantizer.rotation, HadamardRotation),
+        head_dims: quantizer.head_dim not in HEAD_DIMS,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def _listed(numbers: tuple[int, ...]) -> str:
