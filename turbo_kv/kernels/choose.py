@@ -51,22 +51,19 @@ def _why_not(quantizer: TurboQuantizer) -> str | None:
     """What the kernels lack for the vectors of a quantizer."""
     if not isinstance(quantizer, TurboQuantizer):
         return "one side stays exact"
-    known = {
+    head_dims = f"head_dim is {quantizer.head_dim}, and the kernels know {_listed(HEAD_DIMS)}"
+    reasons = {
         "the kernels read no QJL sketch, which costs more than the codes it aids": (
-            quantizer.sketch is None
+            quantizer.sketch is not None
         ),
         "the kernels compute levels one by one, and a trellis has none": (
-            isinstance(quantizer.codebook, ScalarCodebook)
+            not isinstance(quantizer.codebook, ScalarCodebook)
         ),
-        "the kernels always rotate": isinstance(quantizer.rotation, HadamardRotation),
-        f"the kernels read scales of 16 bits, not of {quantizer.scale_bits}": (
-            quantizer.scale_bits == 16
-        ),
-        f"head_dim is {quantizer.head_dim}, and the kernels know {_listed(HEAD_DIMS)}": (
-            quantizer.head_dim in HEAD_DIMS
-        ),
+        "the kernels keep scales in fp16": quantizer.scale_bits != 16,
+        "the kernels always rotate": not isinstance(quantizer.rotation, HadamardRotation),
+        head_dims: quantizer.head_dim not in HEAD_DIMS,
     }
-    return next((reason for reason, holds in known.items() if not holds), None)
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def _listed(numbers: tuple[int, ...]) -> str:
