@@ -51,7 +51,8 @@ def read(folder: Path = RESULTS) -> Precomputed:
             )
             for index, (report, facts) in enumerate(zip(reports, data["maps"]))
         }
-    lessons = Lessons.from_dict(json.loads((folder / f"{NAME}-lessons.json").read_text()))
+    taught = json.loads((folder / f"{NAME}-lessons.json").read_text())
+    lessons = Lessons.from_dict(taught["lessons"])
     stamp = data["stamp"]
     made = f"{stamp['date'][:10]} with torch {stamp['torch']} on Python {stamp['python']}"
     return Precomputed(session, maps, lessons, made, stamp)
