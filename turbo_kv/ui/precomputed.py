@@ -23,9 +23,9 @@ NAME = "precomputed-tiny"
 @dataclass(frozen=True)
 class Precomputed:
     """The session every visitor starts with, and its maps by (config, layer, head).
-    lessons: on the head selected at first.
 
-    made: when and with what, as text; stamp: the same in full.
+    lessons: on the head selected at first. made: when and with what, as text; stamp: the same in
+    full.
     """
 
     session: Session
