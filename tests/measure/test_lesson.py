@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from mps_mode import MpsMode
 
 from turbo_kv.measure.analyze import Prepared, measure, prepare
 from turbo_kv.measure.lesson import lessons
@@ -87,7 +88,7 @@ def test_a_swap_is_a_change_of_the_strongest_key(prepared, measured):
         if way.swap is not None:
             assert way.swap.before != way.swap.after
             tokens = prepared.capture.tokens[0].tolist()
-            assert way.swap.query_text == prepared.decode([tokens[way.swap.query]])
+            assert way.swap.query_text == prepared.decode(tokens[way.swap.query])
 
 
 def test_the_numbers_survive_json(measured):
@@ -111,3 +112,10 @@ def test_a_model_without_biases_can_be_taught(prepared):
     )
     bare = replace(prepared, capture=replace(prepared.capture, layers=layers))
     assert lessons(bare, 0, 0).prices.way(3).kl > 0
+
+
+def test_lessons_use_only_what_mps_has(prepared):
+    lessons(prepared, 0, 0)  # makes the tables, on the CPU wherever the model is
+    with MpsMode() as mode:
+        lessons(prepared, 0, 0)
+    assert "aten::bincount" in mode.seen

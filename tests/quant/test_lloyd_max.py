@@ -115,4 +115,4 @@ def test_a_level_is_as_likely_as_its_cell(bits, head_dim):
     t, p = density(head_dim)
     cells = torch.bucketize(t, codebook(bits, head_dim).boundaries.double())
     likely = torch.zeros(2**bits, dtype=torch.float64).index_add_(0, cells, p)
-    torch.testing.assert_close(probabilities(bits, head_dim), likely, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(probabilities(bits, head_dim).double(), likely, rtol=1e-3, atol=1e-5)

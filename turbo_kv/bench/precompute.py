@@ -51,7 +51,8 @@ def precompute(folder: Path, progress: Progress = silent) -> tuple[Path, ...]:
     packed = {f"packed_{index}": m.packed.astype(np.float16) for index, m in enumerate(maps)}
     np.savez_compressed(arrays, exact=maps[0].exact.astype(np.float16), **packed)
     taught = folder / f"{NAME}-lessons.json"
-    taught.write_text(json.dumps(rounded(lessons(prepared, layer, head).to_dict())) + "\n")
+    numbers = {"stamp": stored["stamp"], "lessons": lessons(prepared, layer, head).to_dict()}
+    taught.write_text(json.dumps(rounded(numbers)) + "\n")
     return data, arrays, taught
 
 

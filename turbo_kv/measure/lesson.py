@@ -6,6 +6,7 @@ nothing of how the numbers are drawn or said.
 """
 
 from dataclasses import replace
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -39,7 +40,6 @@ BINS = 80
 QUERIES, KEYS, SEEDS = 8, 32, 16
 """Queries and keys whose products are estimated, spread evenly, and seeds to estimate them with."""
 
-TRUTH_BINS = 8
 SKETCHES = {
     "off": QuantConfig(),
     "on-top": QuantConfig(qjl=True),
@@ -91,7 +91,7 @@ def rotation(one: Capture) -> Rotation:
     """The keys as the model made them, in their own channels and rotated."""
     keys = one.layers[0].keys.float()
     edges, theory = _bins(keys.shape[-1])
-    quantizer = TurboQuantizer(keys.shape[-1], QuantConfig(), keys.device)
+    quantizer = _quantizer(keys.shape[-1], QuantConfig(), keys.device)
     plain, rotated = (_coordinates(_unit(x), edges) for x in (keys, quantizer.rotate(keys)))
     return Rotation(edges, theory, plain, rotated)
 
@@ -101,7 +101,7 @@ def levels(one: Capture) -> Levels:
     content = _content(one)
     width = content.shape[-1]
     edges, theory = _bins(width)
-    unit = _unit(TurboQuantizer(width, QuantConfig(), content.device).rotate(content))
+    unit = _unit(_quantizer(width, QuantConfig(), content.device).rotate(content))
     books = tuple(_level(content, QuantConfig(bits=bits)) for bits in BITS)
     return Levels(edges, theory, _histogram(unit, edges), books)
 
@@ -111,7 +111,7 @@ def norms(capture: Capture, kv_head: int) -> Norms:
     figures = []
     for index in range(len(capture.layers)):
         one = _one_head(capture, index, 0, kv_head)
-        content = _content(one).norm(dim=-1).mean()
+        content = _content(one).norm(dim=-1).mean(dim=-1)
         figures.append((_center(one).key_mean.norm().item(), content.item()))
     constant, content = np.array(figures).T
     return Norms(constant, content)
@@ -122,28 +122,24 @@ def estimates(one: Capture, exact: ExactAttention) -> Estimates:
     captured = one.layers[0]
     queries = _evenly(captured.queries.float() * captured.scaling, QUERIES)
     keys = _evenly(_content(one), KEYS)
-    truth = (queries @ keys.mT).flatten()  # (pairs,)
-    groups = truth.argsort().tensor_split(TRUTH_BINS)
+    truth = _numpy(queries @ keys.mT).flatten()  # (pairs,)
+    centred = truth - truth.mean()
     ways = []
     for sketch, config in SKETCHES.items():
-        estimate = torch.stack([_estimate(queries, keys, config, seed) for seed in range(SEEDS)])
-        errors = estimate - truth  # (seeds, pairs)
-        centred = truth - truth.mean()
+        estimate = np.stack([_estimate(queries, keys, config, seed) for seed in range(SEEDS)])
         restored = roundtrip(one, 0, config)
         ways.append(
             Estimate(
                 sketch=sketch,
-                estimate=_numpy(estimate[0]),
-                bin_error=np.array([errors[:, group].mean().item() for group in groups]),
-                slope=((estimate * centred).mean() / centred.square().mean()).item(),
-                mean_error=errors.mean().item(),
-                spread=errors.var(dim=0).mean().sqrt().item(),
+                estimate=estimate[0],
+                slope=float((estimate * centred).mean() / np.square(centred).mean()),
+                mean_error=float((estimate - truth).mean()),
+                spread=float(np.sqrt(estimate.var(axis=0, ddof=1).mean())),
                 kl=exact.compare(restored.keys, restored.values).kl.item(),
                 bits_per_value=_bits_per_value(one, restored),
             )
         )
-    bins = np.array([truth[group].mean().item() for group in groups])
-    return Estimates(_numpy(truth), bins, SEEDS, tuple(ways))
+    return Estimates(truth, SEEDS, tuple(ways))
 
 
 def prices(prepared: Prepared, one: Capture, exact: ExactAttention) -> Prices:
@@ -184,19 +180,25 @@ def _first_swap(prepared: Prepared, one: Capture, restored: Roundtrip) -> Swap |
     row = changed[0].item()
     tokens = one.tokens[0]
     places = len(tokens) - len(queries) + row, before[row].item(), after[row].item()
-    return Swap(*places, *(prepared.decode([tokens[place].item()]) for place in places))
+    return Swap(*places, *(prepared.decode(tokens[place].item()) for place in places))
 
 
-def _estimate(queries: Tensor, keys: Tensor, config: QuantConfig, seed: int) -> Tensor:
+@lru_cache(maxsize=64)
+def _quantizer(width: int, config: QuantConfig, device: torch.device) -> TurboQuantizer:
+    """Kept for the next head, with the tables of every seed."""
+    return TurboQuantizer(width, config, device)
+
+
+def _estimate(queries: Tensor, keys: Tensor, config: QuantConfig, seed: int) -> np.ndarray:
     """All products of queries (Q, D) with keys (K, D) stored under `seed`: (Q * K,)."""
-    quantizer = TurboQuantizer(keys.shape[-1], replace(config, seed=seed), keys.device)
+    quantizer = _quantizer(keys.shape[-1], replace(config, seed=seed), keys.device)
     stored = quantizer.quantize(keys[None, None])
-    return (queries @ quantizer.dequantize(stored)[0, 0].mT).flatten()
+    return _numpy(queries @ quantizer.dequantize(stored)[0, 0].mT).flatten()
 
 
 def _level(content: Tensor, config: QuantConfig) -> Level:
     width = content.shape[-1]
-    quantizer = TurboQuantizer(width, config, content.device)
+    quantizer = _quantizer(width, config, content.device)
     stored = quantizer.quantize(content)
     codes = unpack(stored.codes, config.bits, width).flatten()
     book = codebook(config.bits, width)
@@ -226,6 +228,7 @@ def _coordinates(unit: Tensor, edges: np.ndarray) -> Coordinates:
     return Coordinates(_numpy(energy), _histogram(unit, edges), unit.abs().max().item())
 
 
+@cache
 def _bins(width: int) -> tuple[np.ndarray, np.ndarray]:
     """Edges of the bins, and the theoretical density in each bin's middle."""
     edges = np.linspace(-1, 1, BINS + 1)

@@ -83,15 +83,13 @@ class Norms:
 class Estimate:
     """Logits from stored keys against true ones, without the keys' constant part, in nats.
 
-    sketch: "off", "on-top" or "inside". estimate: of one seed, (pairs,). By bin of the truth,
-    (bins,): the mean error over pairs and seeds. slope, mean_error, spread: of the estimate on the
-    truth; spread is the standard deviation over seeds, averaged over pairs (root mean square).
-    kl: attention KL of the head, nats. bits_per_value: all that is stored.
+    sketch: "off", "on-top" or "inside". estimate: of one seed, (pairs,). slope, mean_error: of
+    the estimates of all seeds on the truth. spread: the standard deviation over seeds, root mean
+    square over pairs. kl: attention KL of the head, nats. bits_per_value: all that is stored.
     """
 
     sketch: str
     estimate: np.ndarray
-    bin_error: np.ndarray
     slope: float
     mean_error: float
     spread: float
@@ -103,11 +101,10 @@ class Estimate:
 class Estimates:
     """The same pairs of query and key under every use of the sketch.
 
-    truth: (pairs,). bins: the mean truth of every bin, (bins,).
+    truth: (pairs,). seeds: how many.
     """
 
     truth: np.ndarray
-    bins: np.ndarray
     seeds: int
     ways: tuple[Estimate, ...]
 

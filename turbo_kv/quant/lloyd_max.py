@@ -49,9 +49,10 @@ def density(t: Tensor, head_dim: int) -> Tensor:
     return _constant(head_dim) * (1 - t.square()).pow((head_dim - 3) / 2)
 
 
+@cache
 def probabilities(bits: int, head_dim: int) -> Tensor:
-    """How often theory uses each level of a codebook: (2^bits,), fp64, of sum 1."""
-    return cells(codebook(bits, head_dim).boundaries.double(), head_dim)[0]
+    """How often theory uses each level of a codebook: (2^bits,), fp32, of sum 1."""
+    return cells(codebook(bits, head_dim).boundaries.double(), head_dim)[0].float()
 
 
 @cache

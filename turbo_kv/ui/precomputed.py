@@ -23,9 +23,9 @@ NAME = "precomputed-tiny"
 @dataclass(frozen=True)
 class Precomputed:
     """The session every visitor starts with, and its maps by (config, layer, head).
-    lessons: on the head selected at first.
 
-    made: when and with what, as text; stamp: the same in full.
+    lessons: on the head selected at first. made: when and with what, as text; stamp: the same in
+    full.
     """
 
     session: Session
@@ -51,7 +51,8 @@ def read(folder: Path = RESULTS) -> Precomputed:
             )
             for index, (report, facts) in enumerate(zip(reports, data["maps"]))
         }
-    lessons = Lessons.from_dict(json.loads((folder / f"{NAME}-lessons.json").read_text()))
+    taught = json.loads((folder / f"{NAME}-lessons.json").read_text())
+    lessons = Lessons.from_dict(taught["lessons"])
     stamp = data["stamp"]
     made = f"{stamp['date'][:10]} with torch {stamp['torch']} on Python {stamp['python']}"
     return Precomputed(session, maps, lessons, made, stamp)

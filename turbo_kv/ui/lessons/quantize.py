@@ -81,7 +81,12 @@ def figure(scene: Scene, setting: str, alt: str) -> str:
             "Levels and their use",
             ("Code", "Level", "Used", "Expected"),
             [
-                (str(code), f"{level:+.3f}", numbers.percent(used), numbers.percent(due))
+                (
+                    str(code),
+                    f"{level:+.3f}".replace("-", "−"),
+                    numbers.percent(used),
+                    numbers.percent(due),
+                )
                 for code, (level, used, due) in enumerate(
                     zip(book.centroids, book.used, book.expected)
                 )
