@@ -1,20 +1,13 @@
 """Every way to store a cache, as a hypothesis strategy that grows with QuantConfig."""
 
-from typing import get_args, get_type_hints
-
 from hypothesis import strategies as st
 
-from turbo_kv.quant.config import BITS, QuantConfig
-
-_HINTS = get_type_hints(QuantConfig)
+from turbo_kv.measure.methods import choices
+from turbo_kv.quant.config import QuantConfig
 
 
 def _values(name: str) -> st.SearchStrategy:
-    if name == "bits":
-        return st.sampled_from(BITS)
-    if name == "seed":
-        return st.integers(0, 2**31 - 1)
-    return st.booleans() if _HINTS[name] is bool else st.sampled_from(get_args(_HINTS[name]))
+    return st.sampled_from(choices(name)) if choices(name) else st.integers(0, 2**31 - 1)
 
 
 def _valid(given: dict) -> bool:

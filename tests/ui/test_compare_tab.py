@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from html import unescape
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import gradio as gr
@@ -132,11 +133,13 @@ def test_more_damage_lies_higher_and_more_bits_further_right():
     assert pareto.TOP <= y1 <= y0 <= pareto.BOTTOM
 
 
-def test_labels_of_neighbours_do_not_lie_on_each_other():
-    dots = [pareto.Dot(f"method {i}", 3.27, 0.03 + i / 1e4, False, False) for i in range(8)]
-    places = re.findall(r'y="([\d.]+)">method', pareto.pareto(dots, "x"))
-    gaps = [b - a for a, b in zip(sorted(map(float, places)), sorted(map(float, places))[1:])]
-    assert min(gaps) >= pareto.LINE - 0.1
+def test_labels_of_neighbours_do_not_lie_on_each_other_and_the_best_have_theirs():
+    dots = [pareto.Dot(f"method {i}", 3.27, 0.03 + i / 1e4, i == 2, i in (4, 5)) for i in range(9)]
+    drawn = re.findall(r'y="([\d.]+)"(?: font-weight="700")?>(method \d)', pareto.pareto(dots, "x"))
+    places = sorted(float(place) for place, _ in drawn)
+    assert min(b - a for a, b in pairwise(places)) >= pareto.LINE - 0.1
+    assert {"method 2", "method 4", "method 5"} <= {name for _, name in drawn}
+    assert pareto.pareto(dots, "x").count("<title>") == 9
 
 
 def test_names_reach_plot_and_table_as_text():

@@ -17,6 +17,7 @@ from configs import configs
 from conftest import a_map
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from turbo_kv.__main__ import app
@@ -105,6 +106,15 @@ def test_an_unknown_file_is_refused_with_the_known_ones():
 def test_the_python_recipe_holds_the_whole_configuration(config):
     code = recipe.python(Request(config=config))
     assert eval(re.search(r"config=(QuantConfig\(.*\)),\n", code)[1]) == config
+
+
+@given(configs)
+def test_the_command_holds_the_whole_configuration(config):
+    given = shlex.split(recipe.command(Request(config=config)))[4:]
+    command = get_command(app).commands["analyze"]
+    with command.make_context("analyze", given) as context:
+        for name, value in config.to_dict().items():
+            assert context.params[name] == value
 
 
 @given(configs, st.sampled_from(limits.SOURCES), st.integers(16, 8192))

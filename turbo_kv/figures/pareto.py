@@ -1,8 +1,8 @@
 """Every method's size against its damage, both on logarithms, as SVG text: drawn in a moment.
 
 Knows names and two numbers a method. Ink is the page's own text colour. Labels that would lie on
-each other are moved apart and tied to their points; what is exact has no place on a logarithm and
-stands on the axis.
+each other are moved apart and tied to their points, or left to the pointer; what is exact has no
+place on a logarithm and stands on the axis.
 """
 
 import math
@@ -99,23 +99,33 @@ def _point(dot: Dot, x: float, y: float) -> str:
 
 
 def _labels(placed: Sequence[tuple[Dot, float, float]]) -> str:
-    """Names to the right of their points, the lower of two neighbours moved below the other."""
-    above: list[tuple[float, float, float]] = []  # left, right, y
+    """Names to the right of their points, first of those compared, then of the front.
+
+    A name without room is left out: its point says it when pointed at, and so does the table.
+    """
+    taken: list[tuple[float, float, float]] = []  # left, right, y
     drawn = []
-    for dot, x, y in sorted(placed, key=lambda each: each[2]):
-        place = y - (8 if dot.best else 0)  # beside the front's line, not on it
+    for dot, x, y in sorted(placed, key=lambda each: (not each[0].picked, not each[0].best)):
         right = x + 14 + LETTER * len(dot.name)
-        for other_x, other_right, other_y in above:
-            if x < other_right and other_x < right and place - other_y < LINE:
-                place = other_y + LINE
-        above.append((x, right, place))
-        tie = f'<path d="M{x:.1f} {y:.1f}L{x + 12:.1f} {place:.1f}" stroke="currentColor" '
-        drawn.append(tie + 'opacity=".4"/>' if place - y > 4 else "")
-        weight = ' font-weight="700"' if dot.picked else ""
-        drawn.append(
-            f'<text x="{x + 14:.1f}" y="{place + 4:.1f}"{weight}>{escape(dot.name)}</text>'
-        )
+        must = dot.picked or dot.best
+        for step in (0, -1, 1, -2, 2, -3, 3, -4, 4) if must else (0, -1, 1):
+            place = y - (8 if dot.best else 0) + step * LINE  # beside the front's line, not on it
+            if TOP <= place <= BOTTOM and not any(
+                x < other_right and other < right and abs(place - other_y) < LINE
+                for other, other_right, other_y in taken
+            ):
+                taken.append((x, right, place))
+                drawn.append(_label(dot, x, y, place))
+                break
     return "".join(drawn)
+
+
+def _label(dot: Dot, x: float, y: float, place: float) -> str:
+    tie = f'<path d="M{x:.1f} {y:.1f}L{x + 12:.1f} {place:.1f}" stroke="currentColor" '
+    weight = ' font-weight="700"' if dot.picked else ""
+    return (tie + 'opacity=".4"/>' if abs(place - y) > 9 else "") + (
+        f'<text x="{x + 14:.1f}" y="{place + 4:.1f}"{weight}>{escape(dot.name)}</text>'
+    )
 
 
 def _exact(x: float) -> str:

@@ -1,19 +1,21 @@
 """The ways to store a cache that are worth comparing, read from the choices that there are.
 
-One choice is changed at a time from the default, bits for every codebook; a choice added to
-QuantConfig joins by itself. Knows names and choices, measures nothing.
+One choice is changed at a time from the default, bits and scales for every codebook; a choice added
+to QuantConfig joins by itself. Knows names and choices, measures nothing.
 """
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
-from turbo_kv.quant.config import BITS, Codebook, QjlBudget, QjlOn, QuantConfig
+from turbo_kv.quant import config as quant_config
+from turbo_kv.quant.config import QuantConfig
 
 DEFAULT = QuantConfig()
-_ELSEWHERE = ("bits", "codebook", "qjl", "qjl_budget", "qjl_on", "seed")
+_ELSEWHERE = ("bits", "codebook", "scale_bits", "qjl", "qjl_budget", "qjl_on", "seed")
 _WORDS = {
     "codebook": "{}",
+    "scale_bits": "{}-bit scales",
     "centering": "centring: {}",
     "qjl_budget": "QJL {}",
     "qjl_on": "{} only",
@@ -48,21 +50,36 @@ def _words(choice: str, value: object) -> str:
     return _WORDS.get(choice, called + ": {}").format(value)
 
 
+def choices(field: str) -> tuple[Any, ...]:
+    """What a field of QuantConfig may be; empty where that is any number."""
+    hint = get_type_hints(QuantConfig)[field]
+    if hint is bool:
+        return (True, False)
+    return get_args(hint) or getattr(quant_config, field.upper(), ())
+
+
 def _variants() -> Iterator[QuantConfig]:
     """Every other method, those left out that the configuration refuses."""
-    hints = get_type_hints(QuantConfig)
-    changes = [
-        {"codebook": codebook, "bits": bits} for codebook in get_args(Codebook) for bits in BITS
+    changes: list[dict[str, Any]] = [
+        {"codebook": codebook, "bits": bits}
+        for codebook in choices("codebook")
+        for bits in choices("bits")
     ]
-    for choice in fields(QuantConfig):
-        if choice.name in _ELSEWHERE:
-            continue
-        values = (True, False) if hints[choice.name] is bool else get_args(hints[choice.name])
-        changes += [{choice.name: value} for value in values if value != choice.default]
+    changes += [
+        {"codebook": codebook, "scale_bits": bits}
+        for codebook in choices("codebook")
+        for bits in choices("scale_bits")
+    ]
+    changes += [
+        {choice.name: value}
+        for choice in fields(QuantConfig)
+        if choice.name not in _ELSEWHERE
+        for value in choices(choice.name)
+    ]
     changes += [
         {"qjl": True, "qjl_budget": budget, "qjl_on": on}
-        for budget in get_args(QjlBudget)
-        for on in get_args(QjlOn)
+        for budget in choices("qjl_budget")
+        for on in choices("qjl_on")
     ]
     changes += [{"centering": "off", "rotation": False}, {"centering": "off", "bits": 4}]
     for change in changes:

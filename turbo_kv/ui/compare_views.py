@@ -38,7 +38,8 @@ def plot(points: Sequence[Point], picked: Sequence[str], finding: str) -> str:
         '<div class="scroll" tabindex="0" role="region" aria-label="Size against damage">'
         f"{pareto(dots, finding)}</div>"
         '<p class="key"><span class="on-front">●</span> not beaten at its size '
-        '<span class="off-front">○</span> beaten <span class="picked">◆</span> compared below</p>'
+        '<span class="off-front">○</span> beaten <span class="picked">◆</span> compared below; '
+        "a mark without a name says it when pointed at</p>"
     )
 
 
