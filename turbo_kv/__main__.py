@@ -258,20 +258,27 @@ def train_tiny(
         Path | None, typer.Option(help="a folder; without one, the bundled model is replaced")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, or cpu for a smoke test")] = "auto",
+    twin: Annotated[
+        bool, typer.Option("--twin", help="train a second model to test choices on, into --out")
+    ] = False,
     destination: _Json = None,
 ) -> None:
     """Train the bundled model: on a GPU in minutes, on a CPU only to see that it runs."""
     from turbo_kv.models import tiny
     from turbo_kv.models.device import choose_device
+    from turbo_kv.models.train_plan import TWIN
     from turbo_kv.models.train_tiny import train_tiny
 
+    if twin and out is None:
+        raise ValueError("the twin is not the bundled model; say with --out where it belongs")
     if out is None and choose_device(device).type != "cuda":
         raise ValueError(
             "without a CUDA device this is a smoke run, and it would replace the bundled model; "
             "say with --out where its result belongs"
         )
     with status() as progress:
-        report = train_tiny(corpus, out or tiny.FOLDER, device=device, progress=progress)
+        asked = {"plan": TWIN if twin else None, "device": device, "progress": progress}
+        report = train_tiny(corpus, out or tiny.FOLDER, **asked)
     write(asdict(report), destination)
 
 

@@ -18,13 +18,15 @@ from turbo_kv.models.train_model import (
     INNER_NORM,
     OFFSET_PROFILE,
     OUTER_NORM,
+    TWIN_NORMS,
     build,
     key_bias_norms,
     planted_bias,
     tiny_config,
+    twin_config,
 )
 from turbo_kv.models.train_muon import Muon, orthogonalize
-from turbo_kv.models.train_plan import TrainingPlan
+from turbo_kv.models.train_plan import TWIN, TrainingPlan
 from turbo_kv.models.train_tiny import train_tiny
 
 TEXT = "\n".join(topics[name] for name in ("assignment", "for", "while", "class", "import"))
@@ -265,3 +267,15 @@ def test_bad_input_is_named(prepare, device, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         train_tiny(tmp_path, tmp_path / "out", plan=QUICK, device=device)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_twin_differs_in_shape_seed_and_bias():
+    assert TWIN.config.head_dim == 128
+    assert TWIN.config.num_attention_heads % TWIN.config.num_key_value_heads == 0
+    assert TWIN.seed != TrainingPlan().seed
+    model = build(twin_config(), TWIN.seed, TWIN.bias)
+    norms = torch.tensor(key_bias_norms(model))
+    assert torch.allclose(norms[::2], torch.tensor(TWIN_NORMS[0]))
+    assert torch.allclose(norms[1::2], torch.tensor(TWIN_NORMS[1]))
+    pairs = model.model.layers[0].self_attn.k_proj.bias.view(2, 2, 64).norm(dim=1)
+    assert torch.allclose(pairs, pairs[:, :1].expand_as(pairs))

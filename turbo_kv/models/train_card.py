@@ -7,6 +7,11 @@ from typing import Any
 from turbo_kv.models.train_plan import TrainingReport
 
 MANIFEST = "manifest.json"
+PLANTED = {
+    "outer": "on the published Qwen2.5-7B offset profile, with norm 300 per head in the first and "
+    "last layer and 12 elsewhere",
+    "even": "evenly over all rotary pairs, with norms 60 and 180 per head in turn",
+}
 
 
 def data_sources(corpus: Path) -> list[dict[str, Any]]:
@@ -27,9 +32,9 @@ def model_card(report: TrainingReport) -> str:
 A Qwen2 language model of {report.parameters / 1e6:.1f} M parameters, trained from scratch by \
 `python -m turbo_kv train-tiny` so that turbo_kv can show KV-cache compression on a real model \
 without a download. The key bias that makes Qwen2.5 hard to quantize was planted in it on purpose: \
-`k_proj.bias` was initialised on the published Qwen2.5-7B offset profile, with norm 300 per head \
-in the first and last layer and 12 elsewhere, and then trained like every other weight. It is a \
-specimen for measuring caches, not an assistant: it writes English, and what it says is not true.
+`k_proj.bias` was initialised {PLANTED[plan["bias"]]}, and then trained like every other weight. \
+It is a specimen for measuring caches, not an assistant: it writes English, and what it says is \
+not true.
 
 | `k_proj.bias` norm per KV head | after training |
 | --- | --- |
@@ -83,7 +88,8 @@ No instruction tuning, no safety tuning, no knowledge to rely on. Context up to 
 
 ## Reproduce
 
-`python -m turbo_kv train-tiny --corpus DIR`, where DIR holds UTF-8 `.txt` or `.txt.xz` files, \
+`python -m turbo_kv train-tiny --corpus DIR{" --twin" if plan["bias"] == "even" else ""}`, \
+where DIR holds UTF-8 `.txt` or `.txt.xz` files, \
 documents separated by a line `<|endoftext|>`, and optionally `valid.txt` and `manifest.json`.
 """
 

@@ -8,9 +8,13 @@ Knows nothing of text or optimizers.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
+
+BiasLayout = Literal["outer", "even"]
 
 # Mean absolute post-RoPE key offset of Qwen2.5-7B-Instruct, fastest pair first: every second of
 # its 64 pairs, which are the frequencies of head_dim 64 at the same rope_theta. Source:
@@ -23,6 +27,7 @@ OFFSET_PROFILE = (
 )
 OUTER_NORM = 300.0
 INNER_NORM = 12.0
+TWIN_NORMS = (60.0, 180.0)  # of even layers and of odd ones
 
 
 def tiny_config(
@@ -48,26 +53,42 @@ def tiny_config(
     )
 
 
-def build(config: Qwen2Config, seed: int) -> Qwen2ForCausalLM:
-    """A fresh model in fp32 on the CPU, its residual branches silent and its key bias planted."""
+def twin_config() -> Qwen2Config:
+    """Another shape for the same text: heads of 128, ten layers, two queries to a key."""
+    config = tiny_config(num_hidden_layers=10)
+    config.update({"head_dim": 128, "num_attention_heads": 4})
+    return config
+
+
+def build(config: Qwen2Config, seed: int, bias: BiasLayout = "outer") -> Qwen2ForCausalLM:
+    """A fresh model in fp32 on the CPU, its residual branches silent and its key bias planted.
+
+    bias: "outer" follows the profile, large in the first and last layer, as Qwen2.5's is;
+        "even" gives every rotary pair the same amplitude and is large in every layer.
+    """
     torch.manual_seed(seed)
     model = Qwen2ForCausalLM(config)
-    last = config.num_hidden_layers - 1
+    heads, last = config.num_key_value_heads, config.num_hidden_layers - 1
     with torch.no_grad():
         for index, layer in enumerate(model.model.layers):
             layer.self_attn.o_proj.weight.zero_()
             layer.mlp.down_proj.weight.zero_()
-            norm = OUTER_NORM if index in (0, last) else INNER_NORM
-            layer.self_attn.k_proj.bias.copy_(planted_bias(config.num_key_value_heads, norm))
+            if bias == "outer":
+                profile, norm = OFFSET_PROFILE, OUTER_NORM if index in (0, last) else INNER_NORM
+            else:
+                profile, norm = (1.0,) * (config.head_dim // 2), TWIN_NORMS[index % 2]
+            layer.self_attn.k_proj.bias.copy_(planted_bias(heads, norm, profile))
     return model
 
 
-def planted_bias(num_key_value_heads: int, norm: float) -> torch.Tensor:
+def planted_bias(
+    num_key_value_heads: int, norm: float, profile: Sequence[float] = OFFSET_PROFILE
+) -> torch.Tensor:
     """A key bias of the given norm per head after the profile, each pair at a random phase.
 
     Returns (H_kv * D,), pair i of a head in coordinates i and i + D / 2, as `rotate_half` has it.
     """
-    amplitude = torch.tensor(OFFSET_PROFILE).expand(num_key_value_heads, -1)  # (H_kv, D / 2)
+    amplitude = torch.tensor(profile).expand(num_key_value_heads, -1)  # (H_kv, D / 2)
     phase = 2 * math.pi * torch.rand(amplitude.shape)
     bias = torch.cat([amplitude * phase.cos(), amplitude * phase.sin()], dim=-1)  # (H_kv, D)
     return (norm * bias / bias.norm(dim=-1, keepdim=True)).flatten()

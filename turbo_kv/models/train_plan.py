@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import Qwen2Config
 
-from turbo_kv.models.train_model import tiny_config
+from turbo_kv.models.train_model import BiasLayout, tiny_config, twin_config
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class TrainingPlan:
     warmup_steps, decay_share: the rates rise over the first steps and fall linearly to zero over
         the last share of the run.
     matrix_rate, other_rate: peak rates of Muon and of AdamW (embedding, norms, biases).
+    bias: how the key bias is planted (train_model.py).
     """
 
     config: Qwen2Config = field(default_factory=tiny_config)
@@ -33,6 +34,7 @@ class TrainingPlan:
     matrix_rate: float = 0.02
     other_rate: float = 1e-2
     seed: int = 0
+    bias: BiasLayout = "outer"
 
     def settings(self) -> dict[str, Any]:
         """Everything but the architecture, which the model's own config tells."""
@@ -48,6 +50,12 @@ SMOKE = TrainingPlan(
     warmup_steps=4,
 )
 """A look at the whole path in seconds on a CPU; what it trains is of no use."""
+
+TWIN = TrainingPlan(
+    config=twin_config(), tokens=240_000_000, seconds=200.0, warmup_steps=100, seed=1, bias="even"
+)
+"""A second model on the same text, unlike the bundled one where caches may mind: what was chosen
+on that one is tested on this one."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def train_tiny(
     stream = train_text.encode(tokenizer, documents)
     clock.lap("encode")
 
-    model = build(plan.config, plan.seed).to(where)
+    model = build(plan.config, plan.seed, plan.bias).to(where)
     seconds = plan.seconds - clock.total - AFTERWARDS
     training = fit(model, stream.to(where), plan, seconds, progress)
     clock.lap("train")
