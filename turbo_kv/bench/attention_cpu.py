@@ -30,7 +30,7 @@ def facts() -> dict[str, Any]:
 @torch.inference_mode()
 def ways(shape: Shape) -> Iterator[Way]:
     """Every way on one shape. Raises ArithmeticError for one that is wrong."""
-    pair = quantizers("Lloyd-Max", shape.head_dim, torch.device("cpu"))
+    pair = quantizers("lloyd-max", shape.head_dim, torch.device("cpu"))
     states = PackedCaches(shape, pair, 1, torch.device("cpu")).states(shape.batch)
     queries = torch.randn(shape.batch, shape.kv_heads * shape.groups, 1, shape.head_dim)
     exact = reference.attention(queries, states)

@@ -20,30 +20,27 @@ from turbo_kv.quant.quantizer import TurboQuantizer
 from turbo_kv.quant.scalar import ScalarCodebook
 
 THETA = 1e6  # of Qwen2.5's rotary embedding
+STEP = 0.586  # of the best uniform codebook of 3 bits for N(0, 1)
 MEAN = 8.0  # largest coordinate of a mean, in the slowest pairs
-QUADRATIC = (4.14453125, 13.9375, 25.71875, 39.5)
-UNIFORM = (0.5, 1.5, 2.5, 3.5)
 FORMATS = {
-    "Lloyd-Max": (None, None),
-    "quadratic": (QUADRATIC, QUADRATIC),
-    "quadratic keys, uniform values": (QUADRATIC, UNIFORM),
-}  # name -> positive levels of 3-bit keys and values; None for the Lloyd-Max ones
+    "lloyd-max": ("lloyd-max", "lloyd-max"),
+    "fast": ("fast", "fast"),
+    "fast keys, uniform values": ("fast", "uniform"),
+}  # name -> codebooks of 3-bit keys and values
 
 
 def quantizers(name: str, head_dim: int, device: torch.device) -> tuple[TurboQuantizer, ...]:
     """The quantizers of keys and values of one of FORMATS."""
-    return tuple(_quantizer(levels, head_dim, device) for levels in FORMATS[name])
+    return tuple(_quantizer(codebook, head_dim, device) for codebook in FORMATS[name])
 
 
-def _quantizer(
-    levels: tuple[float, ...] | None, head_dim: int, device: torch.device
-) -> TurboQuantizer:
+def _quantizer(codebook: str, head_dim: int, device: torch.device) -> TurboQuantizer:
+    if codebook != "uniform":
+        return TurboQuantizer(head_dim, QuantConfig(codebook=codebook), device)
     quantizer = TurboQuantizer(head_dim, QuantConfig(), device)
-    if levels is not None:
-        positive = torch.tensor(levels)
-        centroids = torch.cat((-positive.flip(0), positive))
-        boundaries = (centroids[1:] + centroids[:-1]) / 2
-        quantizer.codebook = ScalarCodebook(centroids, boundaries, head_dim, device)
+    centroids = (torch.arange(8) - 3.5) * STEP / head_dim**0.5
+    boundaries = (centroids[1:] + centroids[:-1]) / 2
+    quantizer.codebook = ScalarCodebook(centroids, boundaries, head_dim, device)
     return quantizer
 
 
@@ -56,7 +53,7 @@ class PackedCaches:
         quantizers: tuple[TurboQuantizer, TurboQuantizer],
         layers: int,
         device: torch.device,
-        launch: Launch = Launch(),  # noqa: B008 (frozen)
+        launch: Launch | None = None,
     ) -> None:
         self.shape, self.quantizers = shape, quantizers
         room = shape.tokens + 1024
@@ -109,7 +106,7 @@ def _random_pages(shape: Shape, quantizer: TurboQuantizer, device: torch.device)
     heads = shape.batch, shape.kv_heads
     size = *heads, pages, 16, shape.head_dim
     words = torch.randint(-(2**15), 2**15, size, dtype=torch.int16, device=device)
-    levels = quantizer.codebook.windows[: 2**bits, 0]
+    levels = quantizer.codebook.centroids
     scales = torch.rand(*heads, pages * page_tokens(bits), device=device) + 0.5
     length = torch.tensor([shape.tokens], dtype=torch.int32, device=device)
     return Pages(words, (scales / levels.square().mean().sqrt()).half(), length, bits)

@@ -75,9 +75,11 @@ def _precompute(progress: Progress) -> list[Path]:
 
 def _attention(progress: Progress) -> list[Path]:
     from turbo_kv.bench.attention import result_name, run
+    from turbo_kv.bench.attention_report import draw
 
     result = run(progress=progress)
-    return [_write(result_name(result), result)]
+    written = [_write(result_name(result), result)]
+    return written if result["device"] == "cpu" else [*written, draw(result, ASSETS)]
 
 
 def _screenshots(progress: Progress) -> list[Path]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from turbo_kv.bench import family, family_report, frontier, trellis_report
+from turbo_kv.bench import attention_report, family, family_report, frontier, trellis_report
 from turbo_kv.bench.live import TEXTS
 from turbo_kv.bench.markdown import markdown
 from turbo_kv.bench.stamp import ROOT
@@ -220,6 +220,19 @@ def fidelity() -> str:
 def trellis() -> str:
     """How many states a trellis should have."""
     return trellis_report.table(read("trellis"))
+
+
+@results_table("attention")
+def attention() -> str:
+    """Decode attention on packed pages against every attention on bf16, on a GPU."""
+    measured = [path.stem for path in RESULTS.glob("attention-*.json")]
+    return attention_report.table(read(max(name for name in measured if name != "attention-cpu")))
+
+
+@results_table("attention-cpu")
+def attention_cpu() -> str:
+    """The same question asked of a CPU."""
+    return attention_report.table(read("attention-cpu"))
 
 
 @results_table("line")

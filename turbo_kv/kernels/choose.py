@@ -43,12 +43,12 @@ def why_dense(
         return "the kernels keep no exact window"
     if query_groups > MOST_QUERIES:
         return f"{query_groups} query heads share a KV head, and the kernels take {MOST_QUERIES}"
-    reasons = (_why_not(quantizer) for quantizer in quantizers)
+    reasons = (why_not(quantizer) for quantizer in quantizers)
     return next((reason for reason in reasons if reason is not None), None)
 
 
-def _why_not(quantizer: TurboQuantizer) -> str | None:
-    """What the kernels lack for the vectors of a quantizer."""
+def why_not(quantizer: TurboQuantizer) -> str | None:
+    """What the kernels lack for the vectors of a quantizer, or None."""
     if not isinstance(quantizer, TurboQuantizer):
         return "one side stays exact"
     head_dims = f"head_dim is {quantizer.head_dim}, and the kernels know {_listed(HEAD_DIMS)}"

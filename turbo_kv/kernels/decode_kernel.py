@@ -211,7 +211,7 @@ def _tile(
 ):  # fmt: skip
     """The state after W more pages: key words and scales of a tile, output, maximum, sums, surplus.
 
-    What the values need flies while scores are made, the next tile's keys during the rest.
+    The next tile's keys fly while this one's values are weighed.
     """
     key_words, key_scale, output, maximum, sums, surplus, real, imag = state
     F: tl.constexpr = PER[0]
@@ -275,12 +275,12 @@ def _tile(
     return key_words, key_scale, output, highest, sums, surplus, real, imag
 
 
-@triton.jit(do_not_specialize=["key_pages", "value_pages"])
+@triton.jit(do_not_specialize=["key_pages", "value_pages", "groups", "kv_heads"])
 def decode_split(
     query_states, keys, key_scales, values, value_scales, lengths, firsts,
     key_matrix, value_matrix, key_mean, table, cos, sin,
-    outputs, sums_out, scaling, key_pages, value_pages,
-    G: tl.constexpr, KV_HEADS: tl.constexpr, WARPS: tl.constexpr, D: tl.constexpr,
+    outputs, sums_out, scaling, key_pages, value_pages, groups, kv_heads,
+    WARPS: tl.constexpr, D: tl.constexpr,
     PER: tl.constexpr, KEYS: tl.constexpr, VALUES: tl.constexpr, CENTRED: tl.constexpr,
     PADDED: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
@@ -298,7 +298,7 @@ def decode_split(
     first = None
     begin = 0
     if PADDED:
-        first = tl.load(firsts + head // KV_HEADS)
+        first = tl.load(firsts + head // kv_heads)
         begin = first // (16 * F * WARPS)
     end = tl.cdiv(length, 16 * F * WARPS)
     run = tl.cdiv(tl.maximum(end - begin, 0), splits)
@@ -317,8 +317,8 @@ def decode_split(
 
     column = tl.arange(0, QUERIES)
     channel = tl.arange(0, D)
-    rows = query_states + (head * G + column)[None, :] * D
-    query = tl.load(rows + channel[:, None], (column < G)[None, :], 0.0).to(tl.float32)
+    rows = query_states + (head * groups + column)[None, :] * D
+    query = tl.load(rows + channel[:, None], (column < groups)[None, :], 0.0).to(tl.float32)
     rotated = _rotated(query, key_matrix, _key_channel(channel), D) * (scaling * KEYS.peak)
     rotated = rotated.to(tl.float16)
     query_sums = tl.sum(rotated.to(tl.float32), 0) * (1.0 - 0.5**KEYS.bits)
@@ -328,8 +328,8 @@ def decode_split(
     mean = ()
     if CENTRED:
         _, query_index, pair = _pairs(D // 32, WARPS)
-        row = query_states + ((head * G + query_index) * D)[:, None] + pair
-        there = (query_index < G)[:, None]
+        row = query_states + ((head * groups + query_index) * D)[:, None] + pair
+        there = (query_index < groups)[:, None]
         mean = (table, cos, sin, row, there, key_mean + head * D + pair, scaling)
         real, imag = _phases(mean, begin, last_key, WARPS, D, F)
 
@@ -370,20 +370,20 @@ def decode_split(
     tl.store(sums_out + place * QUERIES + column, log_sum)
 
 
-@triton.jit(do_not_specialize=["splits"])
+@triton.jit(do_not_specialize=["splits", "groups"])
 def decode_combine(
-    outputs, sums, value_mean, attended, splits,
-    G: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, CENTRED: tl.constexpr,
+    outputs, sums, value_mean, attended, splits, groups,
+    D: tl.constexpr, BLOCK: tl.constexpr, CENTRED: tl.constexpr,
     PDL: tl.constexpr,
 ):  # fmt: skip
     """Weigh the splits of one query head together; grid (B · H_q,). BLOCK: at least the splits."""
     query = tl.program_id(0).to(tl.int64)
-    head = query // G
+    head = query // groups
     channel = tl.arange(0, D)
     split = tl.arange(0, BLOCK)
     if PDL:
         tl.extra.cuda.gdc_wait()
-    place = (head * splits + split) * 8 + query % G
+    place = (head * splits + split) * 8 + query % groups
     log_sum = tl.load(sums + place, split < splits, -1e30)
     weight = tl.exp2(log_sum - tl.max(log_sum, 0))
     weight = tl.where(split < splits, weight, 0.0)

@@ -20,15 +20,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from turbo_kv.kernels.choose import MOST_QUERIES, why_not
 from turbo_kv.kernels.decode_kernel import decode_combine, decode_split
-from turbo_kv.kernels.levels import Levels, codes, find_levels
+from turbo_kv.kernels.levels import codes, find_levels
 from turbo_kv.kernels.pages import FIELDS, Pages, page_tokens
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.quantizer import TurboQuantizer
-from turbo_kv.quant.scalar import ScalarCodebook
 
-HEAD_DIMS = (64, 128)
-MOST_QUERIES = 8
+ROWS = 1024  # of a rotary table: a step of whole tiles is looked up in it
+LANES = 8  # queries that a program attends with, used or not
 LOG2_E = 1.4426950408889634
 
 
@@ -42,16 +42,24 @@ class Launch:
 
     warps: int = 4
     splits: int | None = None
-    programs: int = 3
-    registers: int | None = 168
+    programs: int = 2
+    registers: int | None = None
     pdl: bool = True
+
+
+def launch_for(head_dim: int, heads: int) -> Launch:
+    """What was fastest on an H100 (2026-11-25) for `heads` KV heads over the batch."""
+    if head_dim == 64:
+        return Launch(programs=3, registers=168)
+    return Launch(warps=8, programs=1) if heads >= 32 else Launch()
 
 
 class PagedAttention:
     """Attention of one query per head on `Pages` coded by two quantizers; tables are made here.
 
     cos, sin: fp32 (T, D) of the quantizers' rotary table, T at least the capacity of every page
-    container; None if nothing is centred. Raises ValueError for what the kernel does not read.
+    container and 1,024; None if nothing is centred. launch: `launch_for` the shape by default.
+    Raises ValueError for what the kernel does not read.
     """
 
     def __init__(
@@ -60,18 +68,21 @@ class PagedAttention:
         value_quantizer: TurboQuantizer,
         cos: Tensor | None = None,
         sin: Tensor | None = None,
-        launch: Launch = Launch(),  # noqa: B008 (frozen)
+        launch: Launch | None = None,
     ) -> None:
-        for quantizer in (key_quantizer, value_quantizer):
-            _refuse(quantizer)
+        reasons = filter(None, map(why_not, (key_quantizer, value_quantizer)))
+        if reason := next(reasons, None):
+            raise ValueError(f"these pages cannot be attended: {reason}; keep them dense")
+        if cos is not None and len(cos) < ROWS:
+            raise ValueError(f"a rotary table of {len(cos)} rows; pass {ROWS:,} or more")
         self.head_dim = key_quantizer.head_dim
         self.launch = launch
         self.device = key_quantizer.codebook.windows.device
         inline = self.device.type == "cuda"
         self.key_matrix, peak = _matrix(key_quantizer)
-        self.keys = codes(_levels(key_quantizer), peak=peak, inline=inline)
+        self.keys = codes(find_levels(key_quantizer.codebook.centroids), peak=peak, inline=inline)
         self.value_matrix, peak = _matrix(value_quantizer)
-        self.values = codes(_levels(value_quantizer), peak=peak, inline=inline)
+        self.values = codes(find_levels(value_quantizer.codebook.centroids), peak=peak, inline=inline)
         self.cos, self.sin, self.table = cos, sin, None
         if cos is not None:
             self.table = phase_table(cos, sin, self.keys.bits)
@@ -103,12 +114,13 @@ class PagedAttention:
             raise ValueError("the pages are centred; pass cos and sin when this is made")
         scaling = head_dim**-0.5 if scaling is None else scaling
         heads = batch * kv_heads
-        splits = self.launch.splits or _splits(heads, keys, self.launch, query_states.device)
+        launch = self.launch or launch_for(head_dim, heads)
+        splits = launch.splits or _splits(heads, keys, launch, query_states.device)
         out = query_states.new_empty(query_states.shape)
-        parts = torch.empty(heads, splits, MOST_QUERIES, head_dim, device=self.device)
-        sums = torch.empty(heads, splits, MOST_QUERIES, device=self.device)
-        pdl = self.launch.pdl and self.device.type == "cuda"
-        registers = {"maxnreg": self.launch.registers} if self.launch.registers else {}
+        parts = torch.empty(heads, splits, LANES, head_dim, device=self.device)
+        sums = torch.empty(heads, splits, LANES, device=self.device)
+        pdl = launch.pdl and self.device.type == "cuda"
+        registers = {"maxnreg": launch.registers} if launch.registers else {}
         decode_split[heads, splits](
             query_states.contiguous(),
             *(keys.words, keys.scales, values.words, values.scales, keys.length, first),
@@ -116,10 +128,8 @@ class PagedAttention:
             None if center is None else center.key_mean,
             *(self.table, self.cos, self.sin),
             *(parts, sums, scaling * LOG2_E),
-            *(keys.words.shape[2], values.words.shape[2]),
-            G=groups,
-            KV_HEADS=kv_heads,
-            WARPS=self.launch.warps,
+            *(keys.words.shape[2], values.words.shape[2], groups, kv_heads),
+            WARPS=launch.warps,
             D=head_dim,
             PER=(FIELDS[keys.bits], FIELDS[values.bits]),
             KEYS=self.keys,
@@ -127,13 +137,12 @@ class PagedAttention:
             CENTRED=center is not None,
             PADDED=first is not None,
             PDL=pdl,
-            num_warps=self.launch.warps,
+            num_warps=launch.warps,
             num_stages=1,
             **registers,
         )
         decode_combine[(batch * query_heads,)](
-            *(parts, sums, None if center is None else center.value_mean, out, splits),
-            G=groups,
+            *(parts, sums, None if center is None else center.value_mean, out, splits, groups),
             D=head_dim,
             BLOCK=1 << (splits - 1).bit_length(),
             CENTRED=center is not None,
@@ -166,24 +175,6 @@ def _splits(heads: int, keys: Pages, launch: Launch, device: torch.device) -> in
         return min(2, tiles)
     processors = torch.cuda.get_device_properties(device).multi_processor_count
     return max(1, min(tiles, processors * launch.programs // heads))
-
-
-def _refuse(quantizer: TurboQuantizer) -> None:
-    """Raise ValueError, saying why, if pages of this quantizer cannot be read."""
-    if quantizer.head_dim not in HEAD_DIMS:
-        raise ValueError(
-            f"head_dim is {quantizer.head_dim}; the GPU kernel reads "
-            f"{' and '.join(map(str, HEAD_DIMS))}"
-        )
-    if not isinstance(quantizer.codebook, ScalarCodebook):
-        raise ValueError("the GPU kernel reads scalar codebooks, such as lloyd-max, no trellis")
-    if quantizer.sketch is not None:
-        raise ValueError("the GPU kernel reads no QJL sketch: it costs more than the codes it aids")
-
-
-def _levels(quantizer: TurboQuantizer) -> Levels:
-    codebook = quantizer.codebook
-    return find_levels(codebook.windows[: 2**codebook.bits, 0])
 
 
 def _matrix(quantizer: TurboQuantizer) -> tuple[Tensor, float]:

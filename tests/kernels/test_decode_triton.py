@@ -1,0 +1,160 @@
+"""Decode attention on packed pages against the specification on the same bytes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="Triton has no wheel for this platform")
+
+from pages_on_device import DEVICE, cos_sin, normal
+
+from turbo_kv.kernels import reference
+from turbo_kv.kernels.decode_triton import Launch, PagedAttention
+from turbo_kv.kernels.pages import empty_pages, to_pages
+from turbo_kv.kernels.states import PackedStates
+from turbo_kv.quant.centering import Center
+from turbo_kv.quant.config import QuantConfig
+from turbo_kv.quant.quantizer import TurboQuantizer
+
+KV_HEADS = 2
+SMALL = Launch(warps=2, splits=2, registers=None)
+
+
+@pytest.fixture(autouse=True)
+def _poisoned():
+    """Fresh tensors are full of NaN."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+class Case:
+    """Random states in the dense form of the specification and in pages with rubbish beyond."""
+
+    def __init__(self, length, head_dim=64, bits=(3, 3), groups=7, batch=1, codebook="lloyd-max"):
+        config = QuantConfig(codebook=codebook)
+        pair = [TurboQuantizer(head_dim, replace(config, bits=each), DEVICE) for each in bits]
+        shape = batch, KV_HEADS, length, head_dim
+        dense = [one.quantize(normal(*shape, seed=seed)) for seed, one in enumerate(pair)]
+        self.pages = [roomy(side) for side in dense]
+        slow = torch.linspace(0, 1, head_dim // 2, device=DEVICE).pow(4).repeat(2)
+        means = normal(2, batch, KV_HEADS, head_dim, seed=2)
+        self.center = Center(20 * slow * means[0], means[1])
+        self.table = cos_sin(max(length + 640, 1024), head_dim)
+        none = normal(batch, KV_HEADS, 0, head_dim)
+        rows = (each[:length] for each in self.table)
+        self.states = PackedStates(*dense, *pair, self.center, *rows, none, none)
+        self.queries = normal(batch, KV_HEADS * groups, 1, head_dim, seed=3)
+        self.pair = pair
+
+    def attend(self, launch=SMALL, first=None):
+        attention = PagedAttention(*self.pair, *self.table, launch)
+        return attention(self.queries, *self.pages, self.center, first)
+
+
+def roomy(dense):
+    """Pages with as much room again, full of rubbish."""
+    filled = to_pages(dense)
+    batch, heads, tokens, width = *filled.scales.shape, dense.head_dim
+    pages = empty_pages((batch, heads, tokens + 300, width), dense.bits, DEVICE)
+    pages.words.fill_(-1)
+    pages.scales.fill_(float("nan"))
+    pages.words[:, :, : filled.words.shape[2]] = filled.words
+    pages.scales[:, :, : dense.seq_len] = filled.scales[:, :, : dense.seq_len]
+    pages.length.fill_(dense.seq_len)
+    return pages
+
+
+def error(approximation, exact):
+    return ((approximation - exact).norm() / exact.norm()).item()
+
+
+@pytest.mark.parametrize("length", [1, 63, 100, 1000])
+def test_any_length_is_attended_as_specified(length):
+    case = Case(length)
+    assert error(case.attend(), reference.attention(case.queries, case.states)) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("bits", "groups", "head_dim", "codebook"),
+    [
+        ((2, 2), 1, 64, "lloyd-max"),
+        ((4, 4), 8, 64, "lloyd-max"),
+        ((3, 2), 2, 64, "lloyd-max"),
+        ((4, 3), 3, 64, "lloyd-max"),
+        ((2, 4), 5, 64, "lloyd-max"),
+        ((3, 3), 7, 128, "lloyd-max"),
+        ((3, 3), 4, 128, "fast"),
+    ],
+)
+def test_any_format_is_attended_as_specified(bits, groups, head_dim, codebook):
+    case = Case(200, head_dim, bits, groups, codebook=codebook)
+    assert error(case.attend(), reference.attention(case.queries, case.states)) < 1e-3
+
+
+def test_levels_read_raw_are_attended_as_specified():
+    case = Case(200)
+    for quantizer in case.pair:
+        uniform = quantizer.codebook.centroids[-1] * (torch.arange(8) - 3.5) / 3.5
+        quantizer.codebook = type(quantizer.codebook)(
+            uniform, (uniform[1:] + uniform[:-1]) / 2, case.queries.shape[-1], DEVICE
+        )
+    assert error(case.attend(), reference.attention(case.queries, case.states)) < 1e-3
+
+
+def test_what_is_not_centred_needs_no_table():
+    case = Case(100)
+    got = PagedAttention(*case.pair, launch=SMALL)(case.queries, *case.pages)
+    exact = reference.attention(case.queries, replace(case.states, center=None))
+    assert error(got, exact) < 1e-3
+    with pytest.raises(ValueError, match="pass cos and sin"):
+        PagedAttention(*case.pair)(case.queries, *case.pages, case.center)
+
+
+def test_padding_on_the_left_weighs_nothing():
+    case = Case(500, batch=2)
+    first = torch.tensor([0, 333], device=DEVICE)
+    mask = torch.arange(500, device=DEVICE) >= first[:, None]
+    exact = reference.attention(case.queries, case.states, mask[:, None, None])
+    assert error(case.attend(first=first.int()), exact) < 1e-3
+
+
+def test_how_work_is_split_changes_nothing():
+    case = Case(700)
+    whole = case.attend(Launch(warps=4, splits=1, registers=None))
+    for launch in (Launch(4, splits=3, registers=None), Launch(1, splits=16, registers=None)):
+        assert error(case.attend(launch), whole) < 1e-4
+
+
+def test_the_length_is_read_on_the_device():
+    """What a CUDA graph relies on: the same tensors, another length."""
+    case = Case(100)
+    for side in case.pages:
+        side.length.fill_(60)
+    shorter = replace(
+        case.states,
+        keys=case.states.keys.slice(0, 60),
+        values=case.states.values.slice(0, 60),
+        cos=case.states.cos[:60],
+        sin=case.states.sin[:60],
+    )
+    assert error(case.attend(), reference.attention(case.queries, shorter)) < 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_the_output_has_the_query_s_dtype(dtype):
+    case = Case(10)
+    case.queries = case.queries.to(dtype)
+    assert case.attend().dtype == dtype
+
+
+def test_what_the_kernel_does_not_read_is_refused():
+    sketch = TurboQuantizer(64, QuantConfig(qjl=True), DEVICE)
+    with pytest.raises(ValueError, match="no QJL sketch"):
+        PagedAttention(sketch, sketch)
+    case = Case(10, groups=9)
+    with pytest.raises(ValueError, match="18 query heads of 1 tokens on 2 KV heads"):
+        case.attend()
+    with pytest.raises(ValueError, match="table of 10 rows; pass 1,024"):
+        PagedAttention(*case.pair, *(each[:10] for each in case.table))
