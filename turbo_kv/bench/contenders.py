@@ -48,24 +48,18 @@ def _layers(name: str, layer: Callable[[], Any]) -> Method:
 
 def _width(bits: int) -> Group:
     """Every way without a window to spend about `bits` bits; the first is what others face."""
-    smaller = (
+    at_three = (
         ours("trellis, 8-bit scales", codebook="trellis", scale_bits=8),
         ours("Lloyd-Max, 8-bit scales", scale_bits=8),
+        ours("TurboQuant, product form", centering="off", qjl=True, qjl_budget="inside"),
     )
     return Group(
         f"{bits} bits",
         (
             ours("Lloyd-Max", bits=bits),
             ours("trellis", bits=bits, codebook="trellis"),
-            *(smaller if bits == 3 else ()),
+            *(at_three if bits == 3 else ()),
             ours("TurboQuant, MSE form", bits=bits, centering="off"),
-            ours(
-                "TurboQuant, product form",
-                bits=bits,
-                centering="off",
-                qjl=True,
-                qjl_budget="inside",
-            ),
             _layers("round to nearest, per token", lambda: PerTokenLayer(bits)),
         ),
     )
