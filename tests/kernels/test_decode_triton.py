@@ -32,7 +32,9 @@ def _poisoned():
 class Case:
     """Random states in the dense form of the specification and in pages with rubbish beyond."""
 
-    def __init__(self, length, head_dim=64, bits=(3, 3), groups=7, batch=1, codebook="lloyd-max"):
+    def __init__(
+        self, length, head_dim=64, bits=(3, 3), *, groups=7, batch=1, codebook="lloyd-max"
+    ):
         config = QuantConfig(codebook=codebook)
         pair = [TurboQuantizer(head_dim, replace(config, bits=each), DEVICE) for each in bits]
         shape = batch, KV_HEADS, length, head_dim
@@ -89,7 +91,7 @@ def test_any_length_is_attended_as_specified(length):
     ],
 )
 def test_any_format_is_attended_as_specified(bits, groups, head_dim, codebook):
-    case = Case(200, head_dim, bits, groups, codebook=codebook)
+    case = Case(200, head_dim, bits, groups=groups, codebook=codebook)
     assert error(case.attend(), reference.attention(case.queries, case.states)) < 1e-3
 
 
