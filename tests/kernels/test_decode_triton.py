@@ -123,9 +123,9 @@ def test_padding_on_the_left_weighs_nothing():
 
 
 def test_how_work_is_split_changes_nothing():
-    case = Case(700)
-    whole = case.attend(Launch(warps=4, splits=1, registers=None))
-    for launch in (Launch(4, splits=3, registers=None), Launch(1, splits=16, registers=None)):
+    case = Case(400, groups=2)
+    whole = case.attend(Launch(warps=4, splits=1))
+    for launch in (Launch(2, splits=3), Launch(1, splits=8)):  # three of the eight have no page
         assert error(case.attend(launch), whole) < 1e-4
 
 

@@ -15,7 +15,9 @@ LOG2_E = 1.4426950408889634
 QUERIES = 8
 
 
-def attention(query_states: Tensor, keys: Tensor, values: Tensor, splits: int, block: int) -> Tensor:
+def attention(
+    query_states: Tensor, keys: Tensor, values: Tensor, splits: int, block: int
+) -> Tensor:
     """Attention of one token: query_states (B, H_q, 1, D), keys and values (B, H_kv, T, D), bf16.
 
     splits: programs per KV head. block: tokens a program reads at a time, a power of two.

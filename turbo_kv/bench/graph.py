@@ -6,6 +6,7 @@ not know what is measured.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median, quantiles
 from time import perf_counter
 
@@ -49,8 +50,7 @@ def replay(calls: Iterable[Callable[[], object]], replays: int = REPLAYS) -> Tim
         graph.replay()
         mark.record()
     torch.cuda.synchronize()
-    pairs = zip(marks, marks[1:], strict=False)
-    times = [1e3 * start.elapsed_time(stop) / len(calls) for start, stop in pairs]
+    times = [1e3 * start.elapsed_time(stop) / len(calls) for start, stop in pairwise(marks)]
     tenths = quantiles(times, n=10)
     return Time(median(times), tenths[0], tenths[-1])
 
@@ -64,6 +64,6 @@ def copy_bandwidth() -> float:
 
 
 def layers_for(nbytes: int, most: int) -> int:
-    """How many caches of `nbytes` outgrow the L2 cache `L2_TURNS` times, at most `most`, 2 or more."""
+    """Caches of `nbytes` that outgrow the L2 cache `L2_TURNS` times: 2 to `most`."""
     l2 = torch.cuda.get_device_properties(0).L2_cache_size
     return max(2, min(most, -(-L2_TURNS * l2 // nbytes)))

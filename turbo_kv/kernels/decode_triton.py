@@ -80,14 +80,16 @@ class PagedAttention:
         self.device = key_quantizer.codebook.windows.device
         inline = self.device.type == "cuda"
         self.key_matrix, peak = _matrix(key_quantizer)
-        self.keys = codes(find_levels(key_quantizer.codebook.centroids), peak=peak, inline=inline)
+        levels = find_levels(key_quantizer.codebook.centroids)
+        self.keys = codes(levels, peak=peak, inline=inline)
         self.value_matrix, peak = _matrix(value_quantizer)
-        self.values = codes(find_levels(value_quantizer.codebook.centroids), peak=peak, inline=inline)
+        levels = find_levels(value_quantizer.codebook.centroids)
+        self.values = codes(levels, peak=peak, inline=inline)
         self.cos, self.sin, self.table = cos, sin, None
         if cos is not None:
             self.table = phase_table(cos, sin, self.keys.bits)
 
-    def __call__(
+    def __call__(  # noqa: PLR0917 (what attention takes)
         self,
         query_states: Tensor,
         keys: Pages,
@@ -107,8 +109,8 @@ class PagedAttention:
         groups = query_heads // kv_heads
         if length != 1 or groups > MOST_QUERIES or query_heads % kv_heads:
             raise ValueError(
-                f"{query_heads} query heads of {length} tokens on {kv_heads} KV heads; this attends "
-                f"with one token and at most {MOST_QUERIES} query heads per KV head"
+                f"{query_heads} query heads of {length} tokens on {kv_heads} KV heads; this "
+                f"attends with one token and at most {MOST_QUERIES} query heads per KV head"
             )
         if center is not None and self.table is None:
             raise ValueError("the pages are centred; pass cos and sin when this is made")

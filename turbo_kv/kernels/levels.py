@@ -1,6 +1,6 @@
 """Codebooks as polynomials, so that a GPU computes a level instead of looking it up.
 
-A code c of b bits has its levels at gain · f(t), t = (c + 1/2) / 2^(b-1) - 1, between -1 and 1, with
+A code c of b bits has its level at gain · f(t), t = (c + 1/2) / 2^(b-1) - 1, within ±1, with
 
     uniform     f(t) = t                 codes are levels already
     quadratic   f(t) = t (|t| + a)       three operations for two codes
@@ -8,7 +8,8 @@ A code c of b bits has its levels at gain · f(t), t = (c + 1/2) / 2^(b-1) - 1, 
 
 in fp16, two codes at once. A code reaches fp16 without arithmetic: with the b bits at position p
 of a word, and 1024 and half a step OR-ed in, they read x = 1024 + 2^p (c + 1/2), and
-t = x · 2^-(p+b-1) - (1024 / 2^(p+b-1) + 1) is exact. Knows nothing of attention.
+t = x · 2^-(p+b-1) - (1024 / 2^(p+b-1) + 1) is exact. Uniform levels are read raw: the masked bits
+alone are the subnormal number x = c · 2^(p-24). Knows nothing of attention.
 """
 
 import math
@@ -43,7 +44,8 @@ class Levels:
 class Codes:
     """How a kernel reads one side, for each field of a word; a compile-time constant of it.
 
-    raw: x stands for a level. odd, quadratic: coefficients of f, or (). bit: where a code is.
+    raw: the subnormal x stands for a level. odd, quadratic: coefficients of f, or ().
+    bit: where a code is.
     position: where it is read. step: how far t goes while x goes by one. ptx: from two words ($1)
     to two fp16 levels or x ($0); or (), to compute them without.
     room: log2 of what weights are raised by, so that weight times scale stays normal in fp16.
