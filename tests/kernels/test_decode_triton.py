@@ -10,8 +10,8 @@ pytest.importorskip("triton", reason="Triton has no wheel for this platform")
 from pages_on_device import DEVICE, cos_sin, normal
 
 from turbo_kv.kernels import reference
-from turbo_kv.kernels.decode_triton import Launch, PagedAttention
-from turbo_kv.kernels.pages import empty_pages, to_pages
+from turbo_kv.kernels.decode_triton import ROWS, Launch, PagedAttention, launch_for
+from turbo_kv.kernels.pages import empty_pages, page_tokens, to_pages
 from turbo_kv.kernels.states import PackedStates
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
@@ -142,6 +142,14 @@ def test_the_length_is_read_on_the_device():
         sin=case.states.sin[:60],
     )
     assert error(case.attend(), reference.attention(case.queries, shorter)) < 1e-3
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("head_dim", [64, 128])
+@pytest.mark.parametrize("heads", [1, 31, 32, 256])
+def test_a_step_of_whole_tiles_lies_in_the_smallest_rotary_table(heads, head_dim, bits):
+    launch = launch_for(head_dim, heads, bits)
+    assert launch.warps * page_tokens(bits) < ROWS
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])

@@ -47,11 +47,12 @@ class Launch:
     pdl: bool = True
 
 
-def launch_for(head_dim: int, heads: int) -> Launch:
-    """What was fastest on an H100 (2026-11-25) for `heads` KV heads over the batch."""
+def launch_for(head_dim: int, heads: int, bits: int) -> Launch:
+    """What was fastest on an H100 (2026-11-25, 3 bits) for `heads` KV heads over the batch."""
     if head_dim == 64:
         return Launch(programs=3, registers=168)
-    return Launch(warps=8, programs=1) if heads >= 32 else Launch()
+    fits = 8 * page_tokens(bits) < ROWS  # a step of tiles, which is a row of the rotary table
+    return Launch(warps=8, programs=1) if heads >= 32 and fits else Launch()
 
 
 class PagedAttention:
@@ -116,7 +117,7 @@ class PagedAttention:
             raise ValueError("the pages are centred; pass cos and sin when this is made")
         scaling = head_dim**-0.5 if scaling is None else scaling
         heads = batch * kv_heads
-        launch = self.launch or launch_for(head_dim, heads)
+        launch = self.launch or launch_for(head_dim, heads, keys.bits)
         splits = launch.splits or _splits(heads, keys, launch, query_states.device)
         out = query_states.new_empty(query_states.shape)
         parts = torch.empty(heads, splits, LANES, head_dim, device=self.device)
