@@ -13,7 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from turbo_kv.bench import attention_report, family, family_report, frontier, trellis_report
+from turbo_kv.bench import (
+    attention_report,
+    family,
+    family_report,
+    frontier,
+    speed_report,
+    trellis_report,
+)
 from turbo_kv.bench.live import TEXTS
 from turbo_kv.bench.markdown import markdown
 from turbo_kv.bench.stamp import ROOT
@@ -227,14 +234,31 @@ def trellis() -> str:
 @results_table("attention")
 def attention() -> str:
     """Decode attention on packed pages against every attention on bf16, on a GPU."""
-    measured = [path.stem for path in RESULTS.glob("attention-*.json")]
-    return attention_report.table(read(max(name for name in measured if name != "attention-cpu")))
+    return attention_report.table(read(_on_gpu("attention")))
 
 
 @results_table("attention-cpu")
 def attention_cpu() -> str:
     """The same question asked of a CPU."""
     return attention_report.table(read("attention-cpu"))
+
+
+@results_table("quantize")
+def quantize() -> str:
+    """How fast a GPU codes vectors into pages."""
+    return speed_report.quantize_table(read(_on_gpu("quantize")))
+
+
+@results_table("quantize-cpu")
+def quantize_cpu() -> str:
+    """How fast a CPU codes vectors."""
+    return speed_report.quantize_table(read("quantize-cpu"))
+
+
+@results_table("step")
+def step() -> str:
+    """Whole decode steps on a GPU."""
+    return speed_report.step_table(read(_on_gpu("step")))
 
 
 @results_table("line")
@@ -261,6 +285,12 @@ def line() -> str:
     stamp = result["stamp"]
     said = f"Medians, model {result['model']} loaded, {stamp['cores']} cores"
     return markdown(header, lines) + f"\n{said}, {stamp['date'][:10]}.\n"
+
+
+def _on_gpu(name: str) -> str:
+    """The result of the newest GPU measured, by its file's name."""
+    measured = [path.stem for path in RESULTS.glob(f"{name}-*.json")]
+    return max(each for each in measured if each != f"{name}-cpu")
 
 
 def _excess(row: dict[str, Any]) -> str:
