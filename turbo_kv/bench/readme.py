@@ -237,28 +237,10 @@ def attention() -> str:
     return attention_report.table(read(_on_gpu("attention")))
 
 
-@results_table("attention-cpu")
-def attention_cpu() -> str:
-    """The same question asked of a CPU."""
-    return attention_report.table(read("attention-cpu"))
-
-
-@results_table("quantize")
-def quantize() -> str:
-    """How fast a GPU codes vectors into pages."""
-    return speed_report.quantize_table(read(_on_gpu("quantize")))
-
-
-@results_table("quantize-cpu")
-def quantize_cpu() -> str:
-    """How fast a CPU codes vectors."""
-    return speed_report.quantize_table(read("quantize-cpu"))
-
-
-@results_table("step")
-def step() -> str:
-    """Whole decode steps on a GPU."""
-    return speed_report.step_table(read(_on_gpu("step")))
+TABLES["attention-cpu"] = lambda: attention_report.table(read("attention-cpu"))
+TABLES["quantize"] = lambda: speed_report.quantize_table(read(_on_gpu("quantize")))
+TABLES["quantize-cpu"] = lambda: speed_report.quantize_table(read("quantize-cpu"))
+TABLES["step"] = lambda: speed_report.step_table(read(_on_gpu("step")))
 
 
 @results_table("line")
@@ -289,8 +271,7 @@ def line() -> str:
 
 def _on_gpu(name: str) -> str:
     """The result of the newest GPU measured, by its file's name."""
-    measured = [path.stem for path in RESULTS.glob(f"{name}-*.json")]
-    return max(each for each in measured if each != f"{name}-cpu")
+    return max(path.stem for path in RESULTS.glob(f"{name}-[!c]*.json"))
 
 
 def _excess(row: dict[str, Any]) -> str:
