@@ -160,7 +160,7 @@ REFUSED = {
     "sketch": (QuantConfig(qjl=True), {}, "QJL"),
     "no rotation": (QuantConfig(rotation=False), {}, "rotate"),
     "trellis": (QuantConfig(codebook="trellis"), {}, "trellis"),
-    "short scales": (QuantConfig(scale_bits=8), {}, "scales of 16 bits"),
+    "short scales": (QuantConfig(scale_bits=8), {}, "scales in fp16"),
     "one side": (QuantConfig(), {"quantize": "keys"}, "one side stays exact"),
 }
 

@@ -44,6 +44,18 @@ def _result(module: str, function: str = "run") -> Callable[[Progress], list[Pat
     return measured
 
 
+def _on_device(module: str) -> Callable[[Progress], list[Path]]:
+    """A benchmark whose result is kept apart for every machine it ran on."""
+
+    def measured(progress: Progress) -> list[Path]:
+        from turbo_kv.bench.speed_report import machine
+
+        result = import_module(f"turbo_kv.bench.{module}").run(progress=progress)
+        return [_write(f"{module}-{machine(result)}", result)]
+
+    return measured
+
+
 def _live(progress: Progress) -> list[Path]:
     from turbo_kv.bench.live import TEXTS, run
 
@@ -102,6 +114,8 @@ BENCHMARKS: dict[str, Callable[[Progress], list[Path]]] = {
     "scale": _result("scale"),
     "decode": _result("decode"),
     "attention": _attention,
+    "quantize": _on_device("quantize"),
+    "step": _on_device("step"),
     "line": _result("line"),
     "trellis-levels": _trellis_levels,
     "trellis": _result("trellis"),

@@ -13,7 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from turbo_kv.bench import attention_report, family, family_report, frontier, trellis_report
+from turbo_kv.bench import (
+    attention_report,
+    family,
+    family_report,
+    frontier,
+    speed_report,
+    trellis_report,
+)
 from turbo_kv.bench.live import TEXTS
 from turbo_kv.bench.markdown import markdown
 from turbo_kv.bench.stamp import ROOT
@@ -227,14 +234,13 @@ def trellis() -> str:
 @results_table("attention")
 def attention() -> str:
     """Decode attention on packed pages against every attention on bf16, on a GPU."""
-    measured = [path.stem for path in RESULTS.glob("attention-*.json")]
-    return attention_report.table(read(max(name for name in measured if name != "attention-cpu")))
+    return attention_report.table(read(_on_gpu("attention")))
 
 
-@results_table("attention-cpu")
-def attention_cpu() -> str:
-    """The same question asked of a CPU."""
-    return attention_report.table(read("attention-cpu"))
+TABLES["attention-cpu"] = lambda: attention_report.table(read("attention-cpu"))
+TABLES["quantize"] = lambda: speed_report.quantize_table(read(_on_gpu("quantize")))
+TABLES["quantize-cpu"] = lambda: speed_report.quantize_table(read("quantize-cpu"))
+TABLES["step"] = lambda: speed_report.step_table(read(_on_gpu("step")))
 
 
 @results_table("line")
@@ -261,6 +267,11 @@ def line() -> str:
     stamp = result["stamp"]
     said = f"Medians, model {result['model']} loaded, {stamp['cores']} cores"
     return markdown(header, lines) + f"\n{said}, {stamp['date'][:10]}.\n"
+
+
+def _on_gpu(name: str) -> str:
+    """The result of the newest GPU measured, by its file's name."""
+    return max(path.stem for path in RESULTS.glob(f"{name}-[!c]*.json"))
 
 
 def _excess(row: dict[str, Any]) -> str:

@@ -10,6 +10,12 @@ from turbo_kv.bench.markdown import markdown
 GB = 1e9
 
 
+def machine(result: dict[str, Any]) -> str:
+    """What a result was measured on, as part of a file's name: "h200", say, or "cpu"."""
+    words = (result["stamp"]["gpu"] or "cpu").lower().split()
+    return next((word for word in words if word.strip("abghl").isdigit()), words[0])
+
+
 def quantize_table(result: dict[str, Any]) -> str:
     """Speeds of coding: of the GPU kernel, or of the CPU's ways."""
     return _on_gpu(result) if result["device"] == "cuda" else _on_cpu(result)

@@ -188,34 +188,26 @@ def _page(  # noqa: PLR0912, PLR0915, PLR0917
         field = highest - 1 - back
         slots = first + ROWS * field + rows
         new = (slots >= start) & (slots < stop)
-        y = ()
-        for g in tl.static_range(GROUPS):
-            x = tl.load(
-                states
-                + (slots - start).to(tl.int64)[:, None] * row_stride
-                + (channels + g * GROUP)[None, :],
-                mask=new[:, None],
-                other=0.0,
-            ).to(tl.float32)
+        left, right = (), ()  # a group and the one that RoPE pairs it with share cosines and sines
+        for g in tl.static_range(GROUPS // 2):
+            at = states + (slots - start).to(tl.int64)[:, None] * row_stride
+            at += (channels + g * GROUP)[None, :]
+            x = tl.load(at, mask=new[:, None], other=0.0).to(tl.float32)
+            z = tl.load(at + D // 2, mask=new[:, None], other=0.0).to(tl.float32)
+            x_mean, z_mean = 0.0, 0.0
+            if CENTRED:
+                x_mean, z_mean = means[g][None, :], means[g + GROUPS // 2][None, :]
             if TURNED:
-                table = (ROWS * field + rows)[:, None] * D + channels[None, :]
-                table += (g * GROUP) % (D // 2)
+                table = (ROWS * field + rows)[:, None] * D + (channels + g * GROUP)[None, :]
                 c, s = tl.load(cos + table), tl.load(sin + table)
-                x -= means[g][None, :] * c
-                if g < GROUPS // 2:
-                    x += means[g + GROUPS // 2][None, :] * s
-                else:
-                    x -= means[g - GROUPS // 2][None, :] * s
-                x *= signs[g][None, :]
-            elif CENTRED:
-                x = x * signs[g][None, :] - means[g][None, :]
-            else:
-                x *= signs[g][None, :]
-            upper = (x.to(tl.int32, bitcast=True) & ~0x1FFF).to(tl.float32, bitcast=True)
-            mixed = tl.dot(upper, hadamard, input_precision="tf32")
-            mixed = tl.dot(x - upper, hadamard, mixed, input_precision="tf32")
-            y += (mixed,)
-        y = _mix_groups(y, GROUPS)
+                x = x - x_mean * c + z_mean * s
+                z = z - z_mean * c - x_mean * s
+                x_mean, z_mean = 0.0, 0.0
+            x = x * signs[g][None, :] - x_mean
+            z = z * signs[g + GROUPS // 2][None, :] - z_mean
+            left += (_mix_channels(x, hadamard),)
+            right += (_mix_channels(z, hadamard),)
+        y = _mix_groups(left + right, GROUPS)
 
         squares = tl.zeros((ROWS, GROUP), tl.float32)
         for g in tl.static_range(GROUPS):
@@ -248,6 +240,14 @@ def _page(  # noqa: PLR0912, PLR0915, PLR0917
             at = words + rows[:, None] * D + (channels + g * GROUP + half * (D // 2))[None, :]
             old = tl.load(at, mask=kept != 0, other=0).to(tl.int32) & kept
             tl.store(at, ((packed[g] >> (16 * half) << shift) | old).to(tl.int16))
+
+
+@triton.jit
+def _mix_channels(x, hadamard):
+    """x times H_16: its upper bits, then the rest, which both are tf32 numbers."""
+    upper = (x.to(tl.int32, bitcast=True) & ~0x1FFF).to(tl.float32, bitcast=True)
+    mixed = tl.dot(upper, hadamard, input_precision="tf32")
+    return tl.dot(x - upper, hadamard, mixed, input_precision="tf32")
 
 
 @triton.jit

@@ -133,7 +133,7 @@ def measure_perplexity(
         tokens=tokens,
         config=config,
         chunk=chunk,
-        path=path(chunk),
+        path=f"{cache.path(loaded.device)}; {path(chunk)}",
         quality=Quality.of(result.predictions),
         before_bytes=2 * facts.layers * facts.kv_heads * facts.head_dim * tokens * BF16_BITS // 8,
         after=StoredBytes(**over_processes(cache.stored(), loaded.device)),
