@@ -68,7 +68,10 @@ class Row:
 def run(
     models: Sequence[str] = ("tiny",), context: int = CONTEXT, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Every codebook and source of bases on the built-in texts; the stamped result."""
+    """Every codebook and source of bases on the built-in texts; the stamped result.
+
+    models: as `load` takes them, folders included: a model that nothing was tuned on is one more.
+    """
     results = []
     for name in models:
         loaded = load(name)

@@ -1,15 +1,15 @@
 """A basis for each head in which a quantizer's error costs attention least, and a code in it.
 
 With Σ = E[x xᵀ] of the centred vectors and M = E[g gᵀ] of what multiplies their errors, a basis A
-has A Σ Aᵀ = A⁻ᵀ M A⁻¹ = Λ, diagonal and descending: √(ΛΛ) are the costs of coordinates coded at
-equal widths, so the first quarter takes a bit more than the rest, the last a bit less. Each part is
+has A Σ Aᵀ = A⁻ᵀ M A⁻¹ = Λ, diagonal and descending: Λ² are the costs of coordinates coded at equal
+widths, so the first quarter takes a bit more than the rest, the last a bit less. Each part is
 rotated and scaled by itself: with one scale the gain is lost.
 
 Keys: g are queries q_i, weighted by Σ_j p_ij² ‖W_o (v_j - o_i)‖², how far a score moves the output.
 Values: M = Σ W_oᵀ W_o over the queries' heads. Moments come from a prompt's first tokens, or from
 the weights alone, for hidden states that are equal and uncorrelated after the norm. Keys and
-queries turn with their positions, so their moments are averaged over POSITIONS of them. Not a part
-of the live cache: calibration.py tells why.
+queries turn with their positions, so their moments are averaged over the first POSITIONS of them.
+Not a part of the live cache: calibration.py tells why.
 """
 
 from dataclasses import dataclass
