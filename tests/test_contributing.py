@@ -23,7 +23,7 @@ from turbo_kv.quant.config import QuantConfig
 from turbo_kv.ui import build, limits, precomputed, sample
 from turbo_kv.ui.actions import Actions
 
-job = Job("tiny", 64, "cpu", read_text(None), QuantConfig(codebook="uniform"))
+job = Job("tiny", 64, "cpu", read_text(None), QuantConfig(codebook="normal"))
 row = measure_row(job, silent)
 host, stored = limits.here(), precomputed.read()
 page = build.build(Actions(host, stored), stored, sample.read(), host)

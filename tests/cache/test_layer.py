@@ -276,7 +276,7 @@ def test_offloading_is_refused(move):
 
 @pytest.mark.parametrize("side", ["keys", "values"])
 @pytest.mark.parametrize(
-    ("bad", "says"), [(float("nan"), "NaN"), (float("inf"), "NaN or infinity"), (1e6, "fp16")]
+    ("bad", "says"), [(float("nan"), "NaN"), (float("inf"), "NaN or infinity"), (1e6, "16-bit")]
 )
 def test_what_no_code_can_hold_is_named_and_leaves_the_layer_as_it_was(side, bad, says):
     layer = make_layer()
