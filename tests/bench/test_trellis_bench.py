@@ -5,6 +5,7 @@ import json
 import pytest
 
 from turbo_kv.bench import trellis, trellis_levels, trellis_report
+from turbo_kv.quant.trellis import STATE_BITS
 
 
 @pytest.fixture(scope="module")
@@ -56,4 +57,4 @@ def test_levels_are_written_as_they_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(trellis_levels, "STEPS", 1)
     monkeypatch.setattr(trellis_levels, "VECTORS", 8)
     (path,) = trellis_levels.write_levels()
-    assert path.stat().st_size == 4 * 4096 * 2
+    assert path.stat().st_size == 4 * 2**STATE_BITS * 2

@@ -109,7 +109,7 @@ def run(progress: Progress = silent, model: str = "tiny", context: int = CONTEXT
 def _levels(bits: int, state_bits: int, progress: Progress) -> Tensor:
     if state_bits == STATE_BITS:
         return shipped_levels(bits)
-    vectors = max(FEWEST, VECTORS >> (STATE_BITS - state_bits))
+    vectors = max(FEWEST, VECTORS >> max(0, STATE_BITS - state_bits))
     return designed(bits, state_bits, STEPS, vectors, progress)
 
 

@@ -3,7 +3,7 @@
 A byte stands for one of 253 lengths from 1/256 to 8,192, or for zero: 24 to the octave from 1/2 to
 64, where centred keys and values lie, and 6 to the octave outside. An error here turns no vector
 but moves every logit in proportion, so it costs more than its square says: with 12 to the octave
-throughout, KL grew by 5 %. Bytes come from comparing with the middles between levels, so that every
+throughout, KL grew more. Bytes come from comparing with the middles between levels, so that every
 device and every batch size gives the same ones. Knows nothing of what is scaled.
 """
 

@@ -25,12 +25,12 @@ from torch import Tensor
 
 from turbo_kv.quant.packing import pack
 
-STATE_BITS = 12
+STATE_BITS = 10
 LEVELS_FILE = Path(__file__).parent / "trellis_levels.f16"  # of 1, 2, 3 and 4 bits
 STRETCHES = (0.9, 1.0, 1.1)
 UNREACHED = 2**30
 LARGEST_COST = UNREACHED // 2  # the sum of both stays within int32
-VECTORS_AT_ONCE = 256  # whose costs stay in a core's cache
+VECTORS_AT_ONCE = 1024  # more gain little
 VECTORS_AT_ONCE_ELSEWHERE = 4096  # whose back-pointers take D·2^(L-b) bytes each
 
 
