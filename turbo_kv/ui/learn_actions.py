@@ -30,9 +30,9 @@ class LearnActions:
         self._stored = stored
         self._captures = captures
 
-    def answer(self, session: Session | None, at: Walk, choice: int) -> Iterator[Updates]:
-        """Show what was asked about."""
-        yield from self._show(session, at.answer(choice))
+    def answer(self, session: Session | None, at: Walk, choice: int | None) -> Iterator[Updates]:
+        """Show what was asked about; no choice is one made while the choices changed."""
+        yield from self._show(session, at if choice is None else at.answer(choice))
 
     def turn(self, session: Session | None, at: Walk, setting: str) -> Iterator[Updates]:
         """Show the figure under another setting."""
