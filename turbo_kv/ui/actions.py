@@ -84,7 +84,6 @@ class Actions:
             else:
                 report = session.runs[config]
             after = replace(session.show(report), number=session.number + 1)
-            yield _drawn(after) | form.messages({}) | {"session": after}
             maps = yield from self._maps_or_prepare(after)
         except FAILURES as error:
             yield _failed(session, error)
@@ -92,7 +91,13 @@ class Actions:
         change = wording.change(session.config, config)
         seconds = perf_counter() - start
         done = f"Done · run {after.number} · {change} in {seconds:.1f} s, without reading again"
-        yield maps | {"status": status.html(status.DONE, done)}
+        # All at once: what is drawn twice is sent and shown twice.
+        yield (
+            _drawn(after)
+            | maps
+            | form.messages({})
+            | {"session": after, "status": status.html(status.DONE, done)}
+        )
 
     def select_kv(self, session: Session | None, event: gr.SelectData) -> Iterator[Updates]:
         """Open the worst query head that reads the chosen KV head."""
@@ -172,7 +177,7 @@ def _measure(
     prepared: Any, config: QuantConfig, selected: tuple[int, int] | None
 ) -> Generator[Updates, None, Report]:
     """Yield the status, and for a selection the growing grids, every PAUSE."""
-    told = 0.0
+    told = perf_counter()
     for report in engine.measure(prepared, config):
         if perf_counter() - told < PAUSE:
             continue
