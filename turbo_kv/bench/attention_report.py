@@ -17,13 +17,14 @@ SEVEN = {"kv_heads": 4, "groups": 7, "head_dim": 128}
 
 
 def table(result: dict[str, Any]) -> str:
-    """Every shape: the best attention on bf16, then the time and speed-up of each way of ours."""
+    """Every shape: the best attention on bf16, each way of ours and, on a CPU, of others."""
     copy = result.get("copy_bytes_per_second")
-    ours = [way["name"] for way in result["rows"][0]["ways"] if way["ours"]]
+    ways = [way for way in result["rows"][0]["ways"] if way["ours"] or not copy]
+    names = [way["name"] for way in ways if way["median"] is not None]
     header = ["batch × KV heads × queries × head_dim", "tokens", "best on bf16", "µs"]
-    header += [f"{name}, µs" for name in ours]
+    header += [f"{name}, µs" for name in names]
     header += ["GB/s", *(["of a copy"] if copy else []), "speed-up"]
-    lines = [_line(row, ours, copy) for row in result["rows"]]
+    lines = [_line(row, names, copy) for row in result["rows"]]
     missing = {
         way["name"]: way["missing"]
         for row in result["rows"]
@@ -33,7 +34,7 @@ def table(result: dict[str, Any]) -> str:
     return markdown(header, lines) + _caption(result, missing)
 
 
-def _line(row: dict[str, Any], ours: list[str], copy: float | None) -> list[str]:
+def _line(row: dict[str, Any], names: list[str], copy: float | None) -> list[str]:
     other, best = fastest(row["ways"], ours=False), fastest(row["ways"], ours=True)
     times = {way["name"]: way["median"] for way in row["ways"]}
     speed = best["nbytes"] / best["median"] * 1e6
@@ -42,8 +43,8 @@ def _line(row: dict[str, Any], ours: list[str], copy: float | None) -> list[str]
         f"{row['tokens']:,}",
         other["name"],
         f"{other['median']:,.1f}",
-        *(f"{times[name]:,.1f}" for name in ours),
-        f"{speed / 1e9:,.0f}",
+        *(f"{times[name]:,.1f}" for name in names),
+        f"{speed / 1e9:,.0f}" if speed > 1e10 else f"{speed / 1e9:.1f}",
         *([f"{speed / copy:.0%}"] if copy else []),
         f"{other['median'] / best['median']:.2f}×",
     ]

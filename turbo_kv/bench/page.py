@@ -49,6 +49,7 @@ def page_times(progress: Progress = silent) -> dict[str, Any]:
             _wait(page, done := done + 1)
             runs.append(_seconds(page, "#run", done := done + 1))
             for bits in BITS:
+                page.wait_for_timeout(READING)
                 switches.append(_seconds(page, f'#bits input[value="{bits}"]', done := done + 1))
         lessons = _lessons(app)
     return {

@@ -100,7 +100,6 @@ def run(progress: Progress = silent, model: str = "tiny", context: int = CONTEXT
         "model": asdict(model_facts(tiny)),
         "text": asdict(text_facts(prepared)),
         "tokens": prepared.tokens.shape[1],
-        "shipped": {"states": 2**STATE_BITS, "tries": len(STRETCHES)},
         "gaussian": [asdict(row) for row in rows],
         "live": [asdict(row) for row in live],
     }

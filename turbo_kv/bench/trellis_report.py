@@ -4,6 +4,7 @@ from statistics import mean
 from typing import Any
 
 from turbo_kv.bench.markdown import markdown
+from turbo_kv.quant.trellis import STATE_BITS, STRETCHES
 
 MILLION = 1e6
 
@@ -28,12 +29,12 @@ def table(result: dict[str, Any]) -> str:
             ]
         )
     lines.append(["_no code can do better_", *(f"{4.0**-bits:.4f}" for bits in widths), "", "", ""])
-    shipped, stamp = result["shipped"], result["stamp"]
+    stamp = result["stamp"]
     said = (
         f"Error is 1 - cos² on Gaussian directions, head_dim 64. KL over that of Lloyd-Max on the "
         f"same {result['tokens']:,} tokens of {result['text']['name']} in the live cache, mean "
         f"over {len({row['seed'] for row in result['live']})} rotations ± one standard error. "
-        f"Shipped: {shipped['states']:,} states, {shipped['tries']} tries. Speeds of "
+        f"The package has {2**STATE_BITS:,} states and tries {len(STRETCHES)} lengths. Speeds of "
         f"{stamp['threads']} threads; {stamp['date'][:10]}, at {stamp['commit']}."
     )
     return markdown(header, lines) + "\n" + said + "\n"
