@@ -67,7 +67,7 @@ def _png(values: np.ndarray, cmap: str, norm: Normalize) -> bytes:
         b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0),
         b"PLTE": colours.tobytes() + bytes(3),
         b"tRNS": b"\xff" * LEVELS + b"\0",
-        b"IDAT": zlib.compress(rows.tobytes(), 9),
+        b"IDAT": zlib.compress(rows.tobytes(), 1),
         b"IEND": b"",
     }
     return b"\x89PNG\r\n\x1a\n" + b"".join(

@@ -20,7 +20,7 @@ from turbo_kv.ui.session import Pin, Session, first
 
 Updates = dict[str, Any]
 
-PAUSE = 0.25
+PAUSE = 0.5
 """Seconds between two pictures of a growing result; a picture costs the measuring its time."""
 
 FAILURES = (ValueError, OSError, RuntimeError, MemoryError)

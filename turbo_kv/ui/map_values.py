@@ -25,7 +25,7 @@ def attributes(measured: Map) -> str:
     tokens = json.dumps([measured.query_tokens, measured.key_tokens])
     return (
         f'data-queries="{queries}" data-keys="{keys}" data-first-key="{measured.first_key}" '
-        f'data-weights="{_text(zlib.compress(_bf16(measured), 9))}" '
+        f'data-weights="{_text(zlib.compress(_bf16(measured), 1))}" '
         f'data-tokens="{_text(tokens.encode())}"'
     )
 
