@@ -18,7 +18,8 @@ def answer(page: Page, choice: int = 0) -> None:
     for _ in range(4):
         page.locator("#predict input").nth(choice).click()
         with suppress(AssertionError):
-            return expect(chart).to_be_visible(timeout=5000)
+            expect(chart).to_be_visible(timeout=5000)
+            return
     expect(chart).to_be_visible(timeout=SLOW)
 
 
