@@ -167,8 +167,9 @@ def test_the_bias_of_a_padded_row_is_turned_by_its_padding(random_qwen2):
     keys = bias * cos + torch.cat((-right, left), dim=-1) * sin
     cache.update(keys, torch.zeros(2, 2, 100, 32), 0)
     scales = cache.layers[0].states().keys.scales
-    assert scales[0, :, 40:].max() < 1e-3
-    assert scales[1].max() < 1e-3
+    rounding = torch.finfo(torch.float16).eps / 2 * bias.norm(dim=-1).max()
+    assert scales[0, :, 40:].max() < rounding
+    assert scales[1].max() < rounding
     unaware = TurboKVCache.for_model(random_qwen2, quant)
     unaware.update(keys, torch.zeros(2, 2, 100, 32), 0)
     assert unaware.layers[0].states().keys.scales[0, :, 40:].min() > 0.5

@@ -134,7 +134,7 @@ class LayerMachine(RuleBasedStateMachine):
         of_vector = HEAD_DIM * 3 // 8 + 2
         pages = -(-self.coded // PAGE)
         exact = 2 * heads * (self.length - self.coded) * HEAD_DIM * 4
-        means = 2 * heads * HEAD_DIM * 4
+        means = 2 * heads * HEAD_DIM * 2
         assert self.layer.nbytes == 2 * heads * pages * PAGE * of_vector + means + exact
         stored = self.layer.stored()
         assert stored["codes"] + stored["scales"] == 2 * heads * self.coded * of_vector

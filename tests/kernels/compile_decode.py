@@ -17,8 +17,9 @@ from turbo_kv.kernels.levels import codes, find_levels
 from turbo_kv.kernels.pages import FIELDS, ROWS
 from turbo_kv.quant import fast, lloyd_max
 
-HALVES = ("query_states", "key_scales", "value_scales", "key_matrix", "value_matrix", "table")
-SINGLES = ("key_mean", "cos", "sin", "outputs", "sums_out")
+HALVES = ("query_states", "key_scales", "value_scales", "key_matrix", "value_matrix", "table",
+          "key_mean")  # fmt: skip
+SINGLES = ("cos", "sin", "outputs", "sums_out")
 POINTERS = {
     **dict.fromkeys(HALVES, "*fp16"),
     **dict.fromkeys(SINGLES, "*fp32"),

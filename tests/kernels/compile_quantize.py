@@ -29,7 +29,8 @@ POINTERS = {
     "key_scales": "*fp16",
     "value_scales": "*fp16",
     "length": "*i32",
-    **dict.fromkeys(("key_mean", "value_mean", "matrix", "cos", "sin"), "*fp32"),
+    **dict.fromkeys(("key_mean", "value_mean"), "*fp16"),
+    **dict.fromkeys(("matrix", "cos", "sin"), "*fp32"),
 }
 ALIGNED = {*POINTERS, "matrix_row", *(f"{side}_{of}" for side in ("key", "value")
            for of in ("batch", "head", "token"))}  # fmt: skip

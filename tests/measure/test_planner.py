@@ -46,7 +46,7 @@ def test_equals_what_the_quantizer_stores(config, head_dim, kv_heads, tokens, ba
         stored += StoredBytes(**TurboQuantizer(head_dim, side).quantize(states).stored())
     planned = packed_bytes(card(1, kv_heads, head_dim), tokens, batch, config)
     assert replace(planned, means=0) == stored
-    assert planned.means == (2 * batch * kv_heads * head_dim * 4) * (config.centering == "mean")
+    assert planned.means == (2 * batch * kv_heads * head_dim * 2) * (config.centering == "mean")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_7b_model_at_8192_tokens(choices, mebibytes):
     assert exact_bytes(SEVEN, 8192, 1) == 448 * MIB
     stored = packed_bytes(SEVEN, 8192, 1, QuantConfig(**choices))
     assert (stored.total - stored.means) / MIB == mebibytes
-    assert stored.means == 112 * 1024
+    assert stored.means == 56 * 1024
 
 
 def test_norms_in_fp32_would_cost_twice_those_in_fp16():

@@ -52,7 +52,8 @@ def test_rows_may_have_positions_of_their_own():
 
 @given(start=st.integers(0, 30_000), norm=st.sampled_from((10.0, 300.0, 900.0)))
 def test_a_constant_before_rope_leaves_the_residual_unchanged(start, norm):
-    """At any position; counting slots from 0 in place of positions, as left padding does, too."""
+    """But for its own rounding to fp16, and at any position; counting slots from 0 in place of
+    positions, as left padding does, too."""
     keys, values = gaussian(1, 2, T, D), gaussian(1, 2, T, D, seed=1)
     constant = gaussian(1, 2, 1, D, seed=2)
     constant *= norm / constant.norm(dim=-1, keepdim=True)
@@ -60,7 +61,7 @@ def test_a_constant_before_rope_leaves_the_residual_unchanged(start, norm):
     shifted = keys + apply_rope(constant, *position)
     for known in (position, slot):
         expected, got = (residual(k, values, *known) for k in (keys, shifted))
-        assert (got - expected).norm() < 1e-5 * norm / 10 * expected.norm()
+        assert (got - expected).norm(dim=-1).max() < torch.finfo(torch.float16).eps / 2 * norm
 
 
 def test_the_code_of_keys_does_not_see_a_constant():
@@ -86,10 +87,10 @@ def test_the_mean_is_of_the_first_tokens_and_frozen():
     other_future[:, :, 256:] = 100.0
     again = Center.from_mean(other_future, values, cos, sin, tokens=256)
     assert torch.equal(center.key_mean, again.key_mean)
-    assert center.key_mean.dtype == center.value_mean.dtype == torch.float32
+    assert center.key_mean.dtype == center.value_mean.dtype == torch.float16
     expected = remove_rope(keys, cos, sin)[:, :, :256].mean(2)
-    torch.testing.assert_close(center.key_mean, expected)
-    torch.testing.assert_close(center.value_mean, values[:, :, :256].float().mean(2))
+    torch.testing.assert_close(center.key_mean, expected.half())
+    torch.testing.assert_close(center.value_mean, values[:, :, :256].float().mean(2).half())
     with pytest.raises(FrozenInstanceError):
         center.key_mean = expected
 
@@ -98,8 +99,8 @@ def test_fewer_tokens_than_asked_for_are_averaged_as_they_are():
     keys, values = gaussian(1, 2, 1, D), gaussian(1, 2, 1, D, seed=1)
     cos, sin = rope(9, 10)
     center = Center.from_mean(keys, values, cos, sin)
-    torch.testing.assert_close(center.key_offset(cos, sin), keys)
-    assert torch.equal(center.value_offset(), values)
+    torch.testing.assert_close(center.key_offset(cos, sin), keys, atol=2e-3, rtol=0)
+    assert torch.equal(center.value_offset(), values.half().float())
 
 
 def test_no_token_has_no_mean():
@@ -121,7 +122,7 @@ def test_the_bias_is_removed_exactly_where_positions_are_true():
 
 def test_bytes_are_counted_and_rows_reordered():
     center = Center(gaussian(2, 3, D), gaussian(2, 3, D, seed=1))
-    assert center.nbytes == 2 * 2 * 3 * D * 4
+    assert center.nbytes == 2 * 2 * 3 * D * 2
     swapped = center.map_batch(lambda tensor: tensor.flip(0))
     assert torch.equal(swapped.key_mean[0], center.key_mean[1])
     assert torch.equal(swapped.value_mean[1], center.value_mean[0])

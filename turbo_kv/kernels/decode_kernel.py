@@ -231,5 +231,5 @@ def decode_combine(
     part = tl.load(outputs + place[:, None] * D + channel[None, :], (split < splits)[:, None], 0.0)
     output = tl.sum(part * weight[:, None], 0) / tl.sum(weight, 0)
     if CENTRED:
-        output += tl.load(value_mean + head * D + channel)
+        output += tl.load(value_mean + head * D + channel).to(tl.float32)
     tl.store(attended + query * D + channel, output.to(attended.dtype.element_ty))

@@ -53,8 +53,8 @@ def phases(mean, tile, last, WARPS: tl.constexpr, D: tl.constexpr, F: tl.constex
     warp, _, pair = pairs(D // 32, WARPS)
     left = tl.load(query, there, 0.0).to(tl.float32) * scaling
     right = tl.load(query + D // 2, there, 0.0).to(tl.float32) * scaling
-    mean_right = tl.load(mean_left + D // 2)
-    mean_left = tl.load(mean_left)
+    mean_right = tl.load(mean_left + D // 2).to(tl.float32)
+    mean_left = tl.load(mean_left).to(tl.float32)
     page = tl.minimum(tile * WARPS + warp, last)
     offset = ((page * (16 * F) + 8 * F) * D)[:, None] + pair
     real = left * mean_left + right * mean_right

@@ -169,10 +169,10 @@ def _page(  # noqa: PLR0912, PLR0915, PLR0917
         sign = tl.where(tl.load(matrix + (channels + g * GROUP) * matrix_row) > 0, -1.0, 1.0)
         signs += (sign,)
         if CENTRED:
-            own = tl.load(mean + channels + g * GROUP)
+            own = tl.load(mean + channels + g * GROUP).to(tl.float32)
             if TURNED:
                 pair = first * D + channels + (g * GROUP) % (D // 2)
-                other = tl.load(mean + channels + (g * GROUP + D // 2) % D)
+                other = tl.load(mean + channels + (g * GROUP + D // 2) % D).to(tl.float32)
                 other = -other if g < GROUPS // 2 else other  # of the pair (-right, left)
                 means += (own * tl.load(cos + pair) + other * tl.load(sin + pair),)
             else:

@@ -4,7 +4,7 @@ The formulas are those of what is really stored, and a test holds them to it:
 
     vector   ceil(D b / 8) codes + n scale [+ ceil(D / 8) signs + n residual norm, with a sketch]
     cache    batch x tokens x layers x KV heads x (key vector + value vector)
-    means    batch x layers x KV heads x 2 D fp32, when they are stored
+    means    batch x layers x KV heads x 2 D fp16, when they are stored
 """
 
 from dataclasses import asdict, dataclass, field
@@ -14,7 +14,7 @@ from turbo_kv.measure.report import StoredBytes
 from turbo_kv.models.catalog import SIZES, ModelCard
 from turbo_kv.quant.config import QuantConfig
 
-FP32_BYTES = 4
+FP16_BYTES = 2
 GIB = 2**30
 
 
@@ -123,7 +123,7 @@ def packed_bytes(
     norm_bytes = norm_bytes or config.scale_bits // 8
     pairs = batch * tokens * card.layers * card.kv_heads  # of a key and a value
     parts = [_vector_bytes(card.head_dim, side, norm_bytes) for side in (config, config.for_values)]
-    means = 2 * batch * card.layers * card.kv_heads * card.head_dim * FP32_BYTES
+    means = 2 * batch * card.layers * card.kv_heads * card.head_dim * FP16_BYTES
     return StoredBytes(
         **{name: pairs * sum(part[name] for part in parts) for name in parts[0]},
         means=means if config.centering == "mean" else 0,
