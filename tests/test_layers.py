@@ -68,6 +68,8 @@ LAYERS = {
         "turbo_kv.figures",
         "turbo_kv.cache.generate",
         "turbo_kv.models.catalog",
+        "turbo_kv.models.memory.release",
+        "turbo_kv.models.shortage",
         "turbo_kv.quant.config",
         "turbo_kv.ui",
     },

@@ -32,7 +32,8 @@ def called(function, **changes):
     wrapped = api.endpoint(function)
     parameters = wrapped.__signature__.parameters
     values = {name: parameter.default for name, parameter in parameters.items()} | changes
-    return wrapped(*values.values())
+    answer = wrapped(*values.values())
+    return answer if isinstance(answer, dict) else list(answer)[-1]
 
 
 def read(answer: dict) -> Report:
@@ -55,6 +56,17 @@ def test_analyze_measures_what_is_asked(endpoints, calls):
     assert read(report).config == QuantConfig(bits=2, centering="off")
     assert len(report["memory"]["per_layer"]) == reports.LAYERS
     assert report["stamp"]["date"]
+
+
+def test_steps_come_before_the_report_and_rise(endpoints):
+    wrapped = api.endpoint(endpoints.analyze)
+    values = [parameter.default for parameter in wrapped.__signature__.parameters.values()]
+    *steps, _ = wrapped(*values)
+    assert [step["doing"] for step in steps] == [
+        *(f"Reading chunk {index}" for index in range(3)),
+        *(f"Layer {count} of {reports.LAYERS}" for count in range(1, reports.LAYERS + 1)),
+    ]
+    assert [step["done"] for step in steps[-2:]] == [1 - 1 / reports.LAYERS, 1]
 
 
 def test_a_text_of_one_s_own_goes_before_a_built_in_one(endpoints, calls, monkeypatch):

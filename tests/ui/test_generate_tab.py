@@ -178,7 +178,7 @@ def generated(monkeypatch) -> list[GenerationRequest]:
 
 def generate(**changes):
     values = DEFAULTS | changes
-    actions = GenerateActions(limits.LOCAL)
+    actions = GenerateActions(limits.LOCAL, engine.Captures(1))
     return list(actions.generate(*(values[name] for name in generate_tab.FIELDS)))
 
 
@@ -288,7 +288,7 @@ def test_closing_midway_closes_the_streams(monkeypatch):
         return next(transcripts), transcripts
 
     monkeypatch.setattr(engine, "first_step", first_step)
-    updates = GenerateActions(limits.LOCAL).generate(
+    updates = GenerateActions(limits.LOCAL, engine.Captures(1)).generate(
         *(DEFAULTS[name] for name in generate_tab.FIELDS)
     )
     for update in updates:
@@ -299,14 +299,14 @@ def test_closing_midway_closes_the_streams(monkeypatch):
 
 
 def test_stop_gives_the_fields_back_and_clears_nothing():
-    update = GenerateActions(limits.LOCAL).stop()
+    update = GenerateActions(limits.LOCAL, engine.Captures(1)).stop()
     assert "Stopped" in update["generate_status"]
     assert not {"exact_stream", "packed_stream", "parting"} & set(update)
 
 
 def test_the_space_allows_fewer_tokens(generated):
     values = DEFAULTS | {"new_tokens": 49}
-    (update,) = GenerateActions(limits.SPACE).generate(
+    (update,) = GenerateActions(limits.SPACE, engine.Captures(1)).generate(
         *(values[name] for name in generate_tab.FIELDS)
     )
     assert "1 to 48" in update["new_tokens_message"]

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
+from turbo_kv.quant.config import QuantConfig
+
 TIMEOUT = 60
 CANARY = "canary-of-turbo-kv"
 """What a file outside says; an answer that repeats it has leaked."""
@@ -61,7 +63,7 @@ _ENDPOINTS = {
     "generate": ["Once", "tiny", 1, 0.0, 0, "auto"],
     "plan": [1024, 1, 24.0],
 }
-_CHOICES = [3, True, False, "on-top", "both", "mean", "lloyd-max", 0]
+_CHOICES = list(QuantConfig().to_dict().values())
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ class Answer:
 
     @property
     def is_result(self) -> bool:
-        """Whether an endpoint did what it was asked."""
-        return self.text.startswith("event: complete")
+        """Whether an endpoint did what it was asked; it may have told its steps before."""
+        return "event: complete\n" in self.text and "event: error\n" not in self.text
 
     @property
     def faults(self) -> list[str]:

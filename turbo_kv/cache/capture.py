@@ -6,6 +6,7 @@ reads the prompt in chunks, so no tokens-by-tokens matrix exists, and it leaves 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
@@ -15,6 +16,7 @@ from transformers.masking_utils import sdpa_mask
 from turbo_kv.cache.attending import attending
 from turbo_kv.cache.bias import bias_of
 from turbo_kv.cache.rope import RopeTable
+from turbo_kv.cache.telling import layer_by_layer
 
 CHUNK = 512
 QUERIES = 256
@@ -92,20 +94,26 @@ def capture(
     # Plain layers whatever the config says: `_refuse_forgetting` has made sure that they do.
     cache = DynamicCache()
     recorder = _Recorder(queries)
+
+    def tell(start: int, stop: int, share: float) -> None:
+        done = round(start + share * (stop - start))
+        progress(done / length, f"Reading the text: {done:,} of {length:,} tokens")
+
     # The short chunk comes first, so that the last one alone holds all queries to keep.
     stops = range(length % chunk or min(chunk, length), length + 1, chunk)
     with attending(model, RECORDING):
         for start, stop in zip((0, *stops), stops):
-            output = model(
-                tokens[:, start:stop],
-                attention_mask=None if attention_mask is None else attention_mask[:, :stop],
-                position_ids=positions[:, start:stop],
-                cache=cache,
-                use_cache=True,
-                logits_to_keep=1,
-                recorder=recorder,
-            )
-            progress(stop / length, f"Reading the text: {stop:,} of {length:,} tokens")
+            with layer_by_layer(model, partial(tell, start, stop)):
+                output = model(
+                    tokens[:, start:stop],
+                    attention_mask=None if attention_mask is None else attention_mask[:, :stop],
+                    position_ids=positions[:, start:stop],
+                    cache=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                    recorder=recorder,
+                )
+            tell(start, stop, 1.0)
 
     layers = []
     for index, (states, seen) in enumerate(zip(cache.layers, recorder.layers, strict=True)):

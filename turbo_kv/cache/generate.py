@@ -24,6 +24,7 @@ from turbo_kv.cache.kv_cache import Sides, TurboKVCache
 from turbo_kv.cache.sampling import Sampler
 from turbo_kv.cache.step import Side, Step
 from turbo_kv.cache.streaming_text import StreamingText
+from turbo_kv.cache.telling import layer_by_layer
 from turbo_kv.quant.config import QuantConfig
 
 CHUNK = 512
@@ -116,10 +117,16 @@ class _Stream:
     def read(self, prompt: torch.Tensor, chunk: int, progress: Progress) -> None:
         """Put the prompt (1, T) into the cache, chunk by chunk."""
         length = prompt.shape[1]
-        for begin in range(0, length, chunk):
-            self._forward(prompt[:, begin : begin + chunk])
-            done = min(begin + chunk, length)
+
+        def tell(begin: int, end: int, share: float) -> None:
+            done = round(begin + share * (end - begin))
             progress(done / length, f"Reading the prompt: {done:,} of {length:,} tokens")
+
+        for begin in range(0, length, chunk):
+            end = min(begin + chunk, length)
+            with layer_by_layer(self.model, partial(tell, begin, end)):
+                self._forward(prompt[:, begin:end])
+            tell(begin, end, 1.0)
 
     def take_over(self, other: "_Stream") -> None:
         """Start where `other`, which keeps tensors, stands after the prompt."""

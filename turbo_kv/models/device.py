@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from turbo_kv.models.shortage import ShortOfMemoryError
+
 _AVAILABLE = {
     "cuda": torch.cuda.is_available,
     "mps": torch.backends.mps.is_available,
@@ -49,14 +51,14 @@ def choose_dtype(
 
     wanted: one of DTYPES; with int8 and int4 the weights alone take fewer bits.
     free: bytes to be had, where that is not what is free on the device now.
-    Raises ValueError for another name, and when the weights do not fit.
+    Raises ValueError for another name, ShortOfMemoryError when the weights do not fit.
     """
     if wanted not in DTYPES:
         raise ValueError(f"dtype {wanted!r} is not known; choose one of {', '.join(DTYPES)}")
     free = free_memory(device) if free is None else free
     if weights_bytes(params, wanted) > free:
         kind = "16-bit weights" if wanted == "auto" else f"weights in {wanted}"
-        raise ValueError(
+        raise ShortOfMemoryError(
             f"{kind} of {_gb(weights_bytes(params, wanted))} do not fit in the {_gb(free)} free on "
             f"{device}; choose {_nearest(params, free, wanted)}"
         )
@@ -96,7 +98,8 @@ def _nearest(params: int, free: int, wanted: str) -> str:
 def free_memory(device: torch.device) -> int:
     """Bytes a model may take on the device; a modest guess where the system does not say."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reserved
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     limits = [room for path in _CONTAINER_LIMITS if (room := _container_room(path)) is not None]

@@ -27,6 +27,7 @@ from turbo_kv.models.checkpoint import read_config
 from turbo_kv.models.device import choose_dtype, weights_bytes
 from turbo_kv.models.memory import explained, release
 from turbo_kv.models.progress import Progress, silent
+from turbo_kv.models.shortage import ShortOfMemoryError
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +119,9 @@ def _refuse_what_cannot_fit(wanted: _Wanted) -> None:
     if (known := CATALOG.get(wanted.name)) and known is not TINY:
         try:
             choose_dtype(wanted.device, known.params, wanted.dtype, _room(wanted))
-        except ValueError as error:
-            raise ValueError(f"{known.name}: {error}{_that_fits(wanted)}") from error
+        except ShortOfMemoryError as error:
+            said = f"{known.name}: {error}{_that_fits(wanted)}"
+            raise ShortOfMemoryError(said) from error
 
 
 def _room(wanted: _Wanted) -> int:

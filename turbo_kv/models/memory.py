@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from turbo_kv.models.device import free_memory
+from turbo_kv.models.shortage import ShortOfMemoryError
 
 CHUNK = 512
 QUERIES = 256
@@ -56,13 +57,13 @@ def reading(config: PreTrainedConfig, itemsize: int, caches: int = 1) -> Need:
 
 
 def refuse_unless_fits(need: Need, tokens: int, device: torch.device, what: str) -> None:
-    """ValueError with the numbers, and the longest text that fits, unless `tokens` do."""
+    """ShortOfMemoryError with the numbers, and the longest text that fits, unless `tokens` do."""
     free = round(SHARE * free_memory(device))
     if need.at(tokens) <= free:
         return
     longest = need.longest(free)
     remedy = f"at most {longest:,} fit" if longest else "choose a smaller model or another device"
-    raise ValueError(
+    raise ShortOfMemoryError(
         f"context of {tokens:,} tokens: {what} takes about {_mb(need.at(tokens))} beside the "
         f"weights, and {_mb(free)} are free on {device}; {remedy}"
     )
@@ -70,7 +71,7 @@ def refuse_unless_fits(need: Need, tokens: int, device: torch.device, what: str)
 
 @contextmanager
 def explained(device: torch.device, what: str) -> Iterator[None]:
-    """Turns running out of memory within the block into a ValueError, after freeing what it held.
+    """Running out of memory within the block raises ShortOfMemoryError; what it held is freed.
 
     Whatever the block kept in names of its own outlives it; pass results on, not tensors.
     """
@@ -84,7 +85,7 @@ def explained(device: torch.device, what: str) -> Iterator[None]:
     # Out here: while an error is handled, its traceback holds every tensor of the failed work.
     if ran_out:
         release()
-        raise ValueError(
+        raise ShortOfMemoryError(
             f"memory ran out on {device} while {what}; {_mb(free_memory(device))} are free again. "
             "Choose a shorter context, a smaller model or another device"
         )

@@ -47,8 +47,8 @@ class Actions:
         start = perf_counter()
         try:
             prepared = yield from self._prepare(request)
-            report = yield from _measure(prepared, request.config, session.selected)
-            twin = yield from _measure(prepared, _twin(request.config), None)
+            report = yield from self._measure(prepared, request.config, session.selected)
+            twin = yield from self._measure(prepared, _twin(request.config), None)
             after = first(request, [report, twin], session.number + 1, precomputed=False)
             after = replace(after, pinned=session.pinned)
             yield _drawn(after) | _busy("Drawing attention", 1)
@@ -80,7 +80,7 @@ class Actions:
         try:
             if config not in session.runs:
                 prepared = yield from self._prepare(session.request)
-                report = yield from _measure(prepared, config, session.selected)
+                report = yield from self._measure(prepared, config, session.selected)
             else:
                 report = session.runs[config]
             after = replace(session.show(report), number=session.number + 1)
@@ -156,6 +156,21 @@ class Actions:
         steps = following(lambda progress: self.captures.prepare(request, progress))
         return (yield from shown(steps, _busy))
 
+    def _measure(
+        self, prepared: Any, config: QuantConfig, selected: tuple[int, int] | None
+    ) -> Generator[Updates, None, Report]:
+        """Yield the status, and for a selection the growing grids, every PAUSE."""
+        told = perf_counter()
+        for report in self.captures.measure(prepared, config):
+            if perf_counter() - told < PAUSE:
+                continue
+            told = perf_counter()
+            done, layers = len(report.layers), report.model.layers
+            said = f"Layer {done} of {layers}, {wording.setting(config, ['bits', 'centering'])}"
+            drawn = run_tab.partial(report, selected) if selected else {}
+            yield drawn | _busy(said, done / layers)
+        return report
+
     def _maps_or_prepare(self, session: Session) -> Generator[Updates, None, Updates]:
         stored = self._stored.maps.get((session.config, *session.selected))
         if session.precomputed and stored is not None:
@@ -171,22 +186,6 @@ class Actions:
 def _twin(config: QuantConfig) -> QuantConfig:
     """What a run is compared with: the same without centring, or with it."""
     return replace(config, centering="mean" if config.centering == "off" else "off")
-
-
-def _measure(
-    prepared: Any, config: QuantConfig, selected: tuple[int, int] | None
-) -> Generator[Updates, None, Report]:
-    """Yield the status, and for a selection the growing grids, every PAUSE."""
-    told = perf_counter()
-    for report in engine.measure(prepared, config):
-        if perf_counter() - told < PAUSE:
-            continue
-        told = perf_counter()
-        done, layers = len(report.layers), report.model.layers
-        said = f"Layer {done} of {layers}, {wording.setting(config, ['bits', 'centering'])}"
-        drawn = run_tab.partial(report, selected) if selected else {}
-        yield drawn | _busy(said, done / layers)
-    return report
 
 
 def shown(steps: Generator, busy: Callable[[str, float], Updates]) -> Generator[Updates, None, Any]:

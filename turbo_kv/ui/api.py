@@ -3,11 +3,15 @@
 Their docstrings are published with the page. Every value is checked as the form's are; what cannot
 be used comes back as an error that says so. An endpoint takes the fields of QuantConfig as
 parameters of its own, read from there with their documentation.
+
+Those that work a model are generators, which tell how far they are: Gradio closes a generator at
+its next step once the client is gone, and lets a function go on.
 """
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any, get_type_hints
 
 import gradio as gr
@@ -15,8 +19,9 @@ import gradio as gr
 from turbo_kv.measure.planner import plan_sizes
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.ui import engine, limits
-from turbo_kv.ui.actions import FAILURES
+from turbo_kv.ui.actions import FAILURES, shown
 from turbo_kv.ui.engine import Captures
+from turbo_kv.ui.following import following
 
 CHOICES = tuple(QuantConfig.__dataclass_fields__)
 
@@ -48,7 +53,7 @@ class Api:
         source: str = limits.SOURCES[0],
         context: int = 2048,
         device: str = "auto",
-    ) -> dict:
+    ) -> Iterator[dict]:
         """Measure what storing a model's keys and values in few bits does to its attention.
 
         Args:
@@ -60,16 +65,20 @@ class Api:
 
         Returns:
             The report, as `python -m turbo_kv analyze --json -` prints it; its `path` is called
-            `ran` here.
+            `ran` here. Before it come steps, {"done": share, "doing": what}.
         """
         form = {"model": model, "text": text, "context": context, "device": device}
         form["source"] = limits.OWN_TEXT if text else source
         request = limits.check(form | choices, self._host)
-        prepared = self._captures.prepare(request, lambda fraction, said: None)
-        *_, report = engine.measure(prepared, request.config)
+        reading = following(lambda progress: self._captures.prepare(request, progress))
+        prepared = yield from shown(reading, _step)
+        with closing(self._captures.measure(prepared, request.config)) as reports:
+            for report in reports:
+                done, layers = len(report.layers), report.model.layers
+                yield _step(f"Layer {done} of {layers}", done / layers)
         answer = report.to_dict() | {"stamp": engine.stamp()}
         answer["ran"] = answer.pop("path")  # clients take a "path" for a file to fetch
-        return answer
+        yield answer
 
     def generate(
         self,
@@ -81,7 +90,7 @@ class Api:
         temperature: float = 0.0,
         sampling_seed: int = 0,
         device: str = "auto",
-    ) -> dict:
+    ) -> Iterator[dict]:
         """Continue a prompt twice, in full precision and from the packed cache.
 
         Args:
@@ -94,14 +103,19 @@ class Api:
 
         Returns:
             Both streams token by token, as `python -m turbo_kv generate --json -` prints them.
+            Before them come steps, {"done": share, "doing": what}.
         """
         form = {"prompt": prompt, "model": model, "device": device, "new_tokens": new_tokens}
         form |= {"temperature": temperature, "sampling_seed": sampling_seed}
         request = limits.generation(form | choices, self._host)
-        transcript, rest = engine.first_step(request, lambda fraction, said: None)
-        while not transcript.complete:
-            transcript = next(rest)
-        return transcript.to_dict() | {"stamp": engine.stamp()}
+        first = following(lambda told: self._captures.first_step(request, told))
+        transcript, rest = yield from shown(first, _step)
+        with closing(rest):
+            while not transcript.complete:
+                done, asked = len(transcript.steps), request.new_tokens
+                yield _step(f"Token {done} of {asked}", done / asked)
+                transcript = next(rest)
+        yield transcript.to_dict() | {"stamp": engine.stamp()}
 
     def plan(
         self,
@@ -130,7 +144,11 @@ class Api:
         }
 
 
-def endpoint(function: Callable[..., dict]) -> Callable[..., dict]:
+def _step(doing: str, done: float) -> dict:
+    return {"done": done, "doing": doing}
+
+
+def endpoint(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function with QuantConfig's fields as parameters, which it gets as its `choices`.
 
     What a caller can mend is raised as an error that Gradio passes on.
@@ -147,21 +165,37 @@ def endpoint(function: Callable[..., dict]) -> Callable[..., dict]:
     hints = get_type_hints(QuantConfig)
     names = [parameter.name for parameter in own]
 
-    def called(*values: Any) -> dict:
+    def answer(values: tuple[Any, ...]) -> Any:
         given = dict(zip([*names, *CHOICES], values, strict=True))
         choices = {name: given.pop(name) for name in CHOICES}
-        try:
-            return function(choices, **given)
-        except FAILURES as error:
-            raise gr.Error(str(error), print_exception=False) from error
+        return function(choices, **given)
 
+    def once(*values: Any) -> dict:
+        with _told():
+            return answer(values)
+
+    def in_steps(*values: Any) -> Iterator[dict]:
+        with _told():
+            yield from answer(values)
+
+    called = in_steps if inspect.isgeneratorfunction(function) else once
     called.__name__ = function.__name__
     called.__doc__ = _documented(function)
     called.__annotations__ = {
         name: hint for name, hint in get_type_hints(function).items() if name != "choices"
     } | {name: hints[name] for name in CHOICES}
+    called.__annotations__["return"] = dict
     called.__signature__ = inspect.Signature([*own, *fields], return_annotation=dict)
     return called
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What a caller can mend, as the error that Gradio passes on."""
+    try:
+        yield
+    except FAILURES as error:
+        raise gr.Error(str(error), print_exception=False) from error
 
 
 def _documented(function: Callable[..., dict]) -> str:

@@ -71,7 +71,7 @@ def build(
         Api(host, actions.captures).connect()
         _events(page, actions)
         _exports(demo, page, ExportActions(host, stored, actions.captures))
-        generate_events.connect(page | generating, GenerateActions(host))
+        generate_events.connect(page | generating, GenerateActions(host, actions.captures))
         compare_tab.connect(page | comparing, CompareActions(actions.captures, stored, points))
         plan_tab.connect(page | planning)
         learn = LearnActions(stored, actions.captures)

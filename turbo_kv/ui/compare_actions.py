@@ -46,7 +46,7 @@ class CompareActions:
                 prepared = yield from self._prepared(session.request)
             for done, name in enumerate(missing):
                 yield _busy(f"Measuring {name}", done / len(missing))
-                *_, report = engine.measure(prepared, compare_tab.METHODS[name])
+                *_, report = self._captures.measure(prepared, compare_tab.METHODS[name])
                 points = session.points | {report.config: Point.of(report)}
                 session = replace(session, points=points)
                 yield self.draw(session, methods, first, second) | {"session": session}

@@ -1,20 +1,22 @@
 """The measuring side as the page uses it: imported on first use, one prompt captured at a time.
 
 torch and transformers take seconds to import, and the page must not wait for them. Captures are
-kept by request, so that a switch only quantizes again; the least recently used one leaves first.
+kept by request, so that a switch only quantizes again; the least recently used one leaves first,
+and all of them where memory runs short.
 """
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from turbo_kv.measure.lesson_report import Lessons
 from turbo_kv.measure.report import Report, Request
 from turbo_kv.measure.transcript import GenerationRequest, Transcript
+from turbo_kv.models.shortage import ShortOfMemoryError
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.ui import limits
 from turbo_kv.ui.deadline import Deadline
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from turbo_kv.measure.analyze import Prepared
 
 Progress = Callable[[float, str], None]
+Result = TypeVar("Result")
 
 _importing = threading.Lock()
 
@@ -77,12 +80,66 @@ class Captures:
             if (kept := self.find(request)) is not None:
                 return kept
             deadline = Deadline(limits.here().stage_seconds, "Loading and reading")
-            prepared = _read(request, deadline.watching(progress))
+            watched = deadline.watching(progress)
+            prepared = self.with_room(lambda: _read(request, watched), watched)
             with self._shelf:
                 self._kept[_key(request)] = prepared
                 while len(self._kept) > self._limit or self._are_too_large():
                     self._kept.popitem(last=False)
             return prepared
+
+    def with_room(self, work: Callable[[], Result], progress: Progress) -> Result:
+        """What `work()` returns; where memory is short, kept captures go and it is tried again.
+
+        Raises what the work raises; ShortOfMemoryError says how much went in vain.
+        """
+        try:
+            return work()
+        except ShortOfMemoryError as error:
+            shortage = error.with_traceback(None)  # whose frames hold what the work held
+        freed = self._let_go(shortage)
+        progress(0.0, f"Memory was short: let go of {freed}")
+        try:
+            return work()
+        except ShortOfMemoryError as error:
+            raise ShortOfMemoryError(f"{error} (after letting go of {freed})") from None
+
+    def measure(self, prepared: "Prepared", config: QuantConfig) -> Iterator[Report]:
+        """As `measure`; where memory is short, the other captures go and it starts again."""
+        try:
+            yield from measure(prepared, config)
+            return
+        except ShortOfMemoryError as error:
+            shortage = error.with_traceback(None)
+        freed = self._let_go(shortage, beside=prepared)
+        try:
+            yield from measure(prepared, config)
+        except ShortOfMemoryError as error:
+            raise ShortOfMemoryError(f"{error} (after letting go of {freed})") from None
+
+    def first_step(
+        self, request: GenerationRequest, progress: Progress
+    ) -> tuple[Transcript, Iterator[Transcript]]:
+        """As `first_step`, with the room that captures take."""
+        return self.with_room(lambda: first_step(request, progress), progress)
+
+    def _let_go(self, shortage: ShortOfMemoryError, beside: "Prepared | None" = None) -> str:
+        """What was kept and is no longer, in words. Raises the shortage where nothing was kept."""
+        from turbo_kv.models.memory import release
+
+        with self._shelf:
+            gone = {key: each for key, each in self._kept.items() if each is not beside}
+            for key in gone:
+                del self._kept[key]
+        if not gone:
+            raise shortage
+        size = sum(each.capture.nbytes for each in gone.values())
+        said = (
+            f"{len(gone)} kept {'reading' if len(gone) == 1 else 'readings'} ({size / 1e6:,.0f} MB)"
+        )
+        gone.clear()
+        release()
+        return said
 
     def _are_too_large(self) -> bool:
         sizes = [prepared.capture.nbytes for prepared in self._kept.values()]

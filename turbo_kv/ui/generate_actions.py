@@ -24,8 +24,9 @@ MADE_HERE = "Generated here"
 class GenerateActions:
     """The tab's actions on one server."""
 
-    def __init__(self, host: limits.Limits) -> None:
+    def __init__(self, host: limits.Limits, captures: engine.Captures) -> None:
         self._host = host
+        self._captures = captures
 
     def wait(self) -> Updates:
         """Answer the click while the model still works for somebody else."""
@@ -41,7 +42,7 @@ class GenerateActions:
         yield generate_tab.locked(True) | generate_tab.messages({}) | _busy("Starting", 0)
         start = perf_counter()
         try:
-            transcript = yield from _streams(request)
+            transcript = yield from _streams(request, self._captures)
         except FAILURES as error:
             yield _refused(_field_of(error), error)
             return
@@ -57,9 +58,11 @@ class GenerateActions:
         }
 
 
-def _streams(request: GenerationRequest) -> Generator[Updates, None, Transcript]:
+def _streams(
+    request: GenerationRequest, captures: engine.Captures
+) -> Generator[Updates, None, Transcript]:
     """Load, read the prompt, then draw the growing transcript; returns the complete one."""
-    for_first = following(lambda progress: engine.first_step(request, progress))
+    for_first = following(lambda progress: captures.first_step(request, progress))
     while True:
         try:
             fraction, text = next(for_first)
