@@ -197,9 +197,19 @@ def test_the_commit_is_the_checkouts_and_missing_outside_one(tmp_path):
     assert commit(tmp_path) is None
     git = ("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c")
     subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    (tmp_path / "assets").mkdir()
+    code, result = tmp_path / "code.py", tmp_path / "assets" / "result.json"
+    for file in (code, result):
+        file.write_text("1")
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "first"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    assert head.stdout.startswith(commit(tmp_path))
+    clean = commit(tmp_path)
+    assert head.stdout.startswith(clean)
+    result.write_text("2")
+    assert commit(tmp_path) == clean
+    code.write_text("2")
+    assert commit(tmp_path) == clean + "+"
 
 
 def test_the_family_is_measured_by_one_command_and_every_row_is_answered(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import pytest
 
 from turbo_kv.bench import hostile, reliability
+from turbo_kv.bench.crowd import slope
 from turbo_kv.bench.hostile import CANARY, Answer, Case
 
 
@@ -45,6 +46,11 @@ def test_tests_are_counted_and_failures_are_not_survived(tmp_path):
         "def test_c(): pytest.skip('no')\n"
     )
     assert reliability.count((str(file),)) == {"tried": 2, "survived": 1}
+
+
+def test_a_slope_is_growth_per_session_and_none_where_no_session_came():
+    assert slope([10, 20, 40], [5_000, 6_000, 8_000]) == pytest.approx(100)
+    assert slope([3, 3, 3], [1, 2, 3]) == 0
 
 
 def test_a_small_run_holds():

@@ -22,6 +22,8 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _nothing_kept():
     load_module._kept.clear()
+    yield
+    load_module._kept.clear()
 
 
 @pytest.fixture

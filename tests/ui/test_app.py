@@ -6,6 +6,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from turbo_kv.ui import build, limits, precomputed, sample
@@ -35,6 +36,17 @@ def test_the_app_sends_nothing_home(monkeypatch):
     assert not build.LAUNCH["share"]
     assert not build.LAUNCH["run_history"]
     assert not build.LAUNCH["enable_monitoring"]
+
+
+def test_the_server_sums_up_none_of_its_events(monkeypatch):
+    for name in ("MAX_EVENTS", "CACHE_FREQUENCY"):
+        monkeypatch.setenv(f"GRADIO_ANALYTICS_{name}", "")
+        monkeypatch.delenv(f"GRADIO_ANALYTICS_{name}")
+    runpy.run_path(str(APP), run_name="app")
+    queue = gr.Blocks(analytics_enabled=False).queue()._queue
+    queue.events_recorded = 1_000_000
+    assert queue.compute_analytics_summary([{"function": "run"}]) == {"functions": {}}
+    assert queue.ANALYTICS_MAX_EVENTS == 100
 
 
 def test_the_page_builds_with_its_endpoints():

@@ -4,9 +4,10 @@ An answer is right when it carries its asker's prompt and settings and says what
 says alone, in this process. Knows the page by its API alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from statistics import linear_regression
 from time import monotonic, sleep
 from typing import Any
 
@@ -65,13 +66,11 @@ def crowd(server: Server, visitors: int) -> Crowd:
     return Crowd(visitors, answered, wrong, sum(full for _, full in told))
 
 
-def soak(
-    server: Server, seconds: float, progress: Callable[[float, str], None]
-) -> dict[str, list[int]]:
+def soak(server: Server, seconds: float, progress: Callable[[float, str], None]) -> dict[str, Any]:
     """Mixed sessions one after the other; memory and open files after each tenth of the time.
 
     Every session asks for a generation, an analysis and a plan, and one mistake. Raises ValueError
-    for one that ends otherwise.
+    for one that ends otherwise. `bytes_per_session` is the slope of memory over the last half.
     """
     process = psutil.Process(server.process.pid)
     grown: dict[str, list[int]] = {"memory_bytes": [], "open_files": [], "sessions": []}
@@ -84,7 +83,15 @@ def soak(
         grown["memory_bytes"].append(process.memory_info().rss)
         grown["open_files"].append(process.num_fds() if hasattr(process, "num_fds") else 0)
         grown["sessions"].append(sessions)
-    return grown
+    late = (grown[name][4:] for name in ("sessions", "memory_bytes"))
+    return grown | {"bytes_per_session": slope(*late)}
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Of the straight line nearest to the points; 0 where all x are one."""
+    if len(set(x)) == 1:
+        return 0.0
+    return linear_regression(x, y).slope
 
 
 def _session(url: str, number: int) -> None:

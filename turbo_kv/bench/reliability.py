@@ -1,6 +1,6 @@
 """Does it hold? Faults of hub and machine, many visitors at once, hostile requests, a long visit.
 
-    faults    the tests of downloads, loading and memory, counted
+    faults    the tests of downloads, loading, memory and clients that leave, counted
     crowd     visitors at once on the bundled model, each with a prompt and settings of its own
     hostile   requests that nobody means well, over HTTP
     soak      mixed sessions for minutes; memory and open files at its tenths
@@ -29,6 +29,8 @@ FAULT_TESTS = (
     "tests/models/test_hub.py",
     "tests/models/test_load.py",
     "tests/models/test_memory.py",
+    "tests/ui/test_room.py",
+    "tests/ui/test_gone_clients.py",
 )
 VISITORS = 100
 HOSTILE = 500

@@ -34,11 +34,22 @@ def stamp() -> dict[str, str | int | None]:
 
 
 def commit(root: Path = ROOT) -> str | None:
-    """The checked-out commit of `root`, marked "+" where files differ from it."""
+    """The checked-out commit of `root`, marked "+" where files differ from it.
+
+    Files in `assets` do not count: a benchmark of several results writes one after the other.
+    """
     if not (root / ".git").exists():
         return None
-    described = ("git", "-C", str(root), "describe", "--always", "--abbrev=12", "--dirty=+")
     try:
-        return subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()
+        name = _git(root, "describe", "--always", "--abbrev=12")
+        changed = _git(root, "diff", "--name-only", "HEAD", "--", ".", ":(exclude)assets")
+        return name + "+" * bool(changed)
     except (FileNotFoundError, subprocess.CalledProcessError):
         return None
+
+
+def _git(root: Path, *command: str) -> str:
+    done = subprocess.run(
+        ("git", "-C", str(root), *command), capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
