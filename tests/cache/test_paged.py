@@ -1,6 +1,7 @@
 """The live cache in pages, in Triton's interpreter on a CPU, against the same in dense codes."""
 
 import copy
+from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
@@ -13,7 +14,9 @@ from turbo_kv.kernels import choose
 from turbo_kv.quant.config import QuantConfig
 
 pytest.importorskip("triton", reason="Triton has no wheel for this platform")
+from turbo_kv.cache import paged as paged_module
 from turbo_kv.cache.paged import PagedStores
+from turbo_kv.kernels.decode_triton import PagedAttention
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -183,3 +186,30 @@ def test_without_a_gpu_codes_are_dense_and_the_path_says_why(model):
     assert TurboKVCache(model.config).path("cpu") == (
         "CPU, eager PyTorch on dense codes: pages need a CUDA device"
     )
+
+
+def test_kernels_are_launched_on_the_device_of_their_tensors(model, paged, monkeypatch):
+    """A model split over GPUs has layers beside the current one."""
+    current, launched = [], []
+
+    @contextmanager
+    def device_of(tensor):
+        current.append(tensor.device)
+        yield
+        current.pop()
+
+    def watched(kernel):
+        def launch(*arguments, **keywords):
+            launched.append((kernel.__name__, *current))
+            return kernel(*arguments, **keywords)
+
+        return launch
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    monkeypatch.setattr(paged_module, "append", watched(paged_module.append))
+    monkeypatch.setattr(PagedAttention, "__call__", watched(PagedAttention.__call__))
+    cache = TurboKVCache(model.config)
+    read(model, cache, tokens(1, 20))
+    read(model, cache, tokens(1, 1))
+    device = model.device
+    assert launched == [("append", device), ("append", device), ("__call__", device)]

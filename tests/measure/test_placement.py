@@ -4,11 +4,13 @@ Wherever the weights lie, the figures are those of the model in one place.
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from turbo_kv.measure.analyze import analyze
 from turbo_kv.measure.compare_generation import compare_generation
@@ -88,13 +90,17 @@ def test_heads_that_cannot_be_dealt_out_are_refused(monkeypatch):
 
 def test_two_processes_find_the_figures_of_one(tmp_path):
     config = QuantConfig(centering="bias")
-    one = measure_perplexity(context=CONTEXT, device="cpu", dtype="fp32", config=config).to_dict()
+    place, environment = "cuda", dict(os.environ)
+    if torch.cuda.device_count() < 2:
+        place, environment["CUDA_VISIBLE_DEVICES"] = "cpu", ""
+    one = measure_perplexity(context=CONTEXT, device=place, dtype="fp32", config=config).to_dict()
     result = tmp_path / "two.json"
     torchrun = "-m torch.distributed.run --standalone --nproc-per-node 2"
     command = "-m turbo_kv perplexity --tensor-parallel --no-recall --dtype fp32 --centering bias"
     subprocess.run(
         [sys.executable, *f"{torchrun} {command} --context {CONTEXT} --json {result}".split()],
         cwd=ROOT,
+        env=environment,
         check=True,
         timeout=200,
     )

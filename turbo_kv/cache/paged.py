@@ -42,7 +42,8 @@ class PagedStores:
             self._for_both(lambda pages: pages.with_room(stop))
         states = tuple(each.contiguous() for each in (keys, values))
         self._set_length(stop)
-        append(states, self._sides, self._quantizers, _contiguous(center), self._table())
+        with torch.cuda.device_of(keys):  # Triton launches on the current device
+            append(states, self._sides, self._quantizers, _contiguous(center), self._table())
         if not all(pages.scales[:, :, start:stop].isfinite().all() for pages in self._sides):
             self._set_length(start)
             rotation = self._rope.cos_sin(start, stop, self._device)

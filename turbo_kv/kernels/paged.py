@@ -43,7 +43,8 @@ class PagedStates:
             first = _first_seen(attention_mask)
         if query_states.shape[2] > 1 or (attention_mask is not None and first is None):
             return pagewise.attention(query_states, self.dense(), attention_mask, scaling)
-        return self.attend(query_states, self.keys, self.values, self.center, first, scaling)
+        with torch.cuda.device_of(query_states):  # Triton launches on the current device
+            return self.attend(query_states, self.keys, self.values, self.center, first, scaling)
 
 
 def _first_seen(mask: Tensor) -> Tensor | None:
