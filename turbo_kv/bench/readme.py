@@ -156,7 +156,7 @@ def reliability() -> str:
     minutes = soak["seconds"] / 60
     lines = [
         [
-            "tests of downloading, loading and memory, most of them faults",
+            "tests of downloading, loading, memory and clients that leave",
             result["faults"]["tried"],
             result["faults"]["survived"],
         ],
@@ -171,7 +171,8 @@ def reliability() -> str:
         f"{crowd['full']:,} times that the queue was full, and came back. Over the hostile "
         f"requests the server went from {hostile['memory_before_bytes'] / MIB:,.0f} to "
         f"{hostile['memory_after_bytes'] / MIB:,.0f} MiB; from the first tenth of the sessions to "
-        f"the last from {early / MIB:,.0f} to {late / MIB:,.0f} MiB and from {files[0]} to "
+        f"the last from {early / MIB:,.0f} to {late / MIB:,.0f} MiB, over their last half by "
+        f"{soak['bytes_per_session'] / 1000:+,.1f} kB a session, and from {files[0]} to "
         f"{files[-1]} open files; it was {alive} at the end."
     )
     stamp = result["stamp"]
