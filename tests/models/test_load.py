@@ -297,6 +297,13 @@ def test_fewer_bits_answer_almost_alike(wanted):
     assert 0 < divergence < {"int8": 0.02, "int4": 0.5}[wanted]
 
 
+def test_what_the_allocator_holds_ready_on_a_gpu_is_free(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1_000, 9_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 500)
+    assert free_memory(torch.device("cuda")) == 1_200
+
+
 def test_free_memory_leaves_out_what_the_container_holds(monkeypatch, tmp_path):
     limit = tmp_path / "memory.max"
     monkeypatch.setattr(device_module, "_CONTAINER_LIMITS", (limit,))

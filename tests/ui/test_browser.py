@@ -58,7 +58,7 @@ def test_run_measures_the_bundled_model_and_a_switch_does_not_read_again(visit):
     page.locator("#bits").get_by_label("4").check()
     done(page, 2)
     expect(page.locator("#verdict")).to_contain_text("Bits 3 → 4: attention comes")
-    expect(page.locator("#headline")).to_contain_text("4.27 bits per value")
+    expect(page.locator("#headline")).to_contain_text("4.26 bits per value")
 
 
 def test_a_click_and_the_keyboard_open_a_head(visit):
