@@ -41,19 +41,17 @@ def test_compiled_attention_is_the_specifications(shape):
 
     @settings(max_examples=12)
     @given(
-        st.integers(1, 1200),
-        st.integers(1, 33),
-        st.integers(1, 3),
-        st.sampled_from(["causal", "padded", "added"]),
-        st.sampled_from(["mean", "off"]),
-        st.booleans(),
-        st.sampled_from([8, 16]),
+        slots=st.integers(1, 1200),
+        length=st.integers(1, 33),
+        batch=st.integers(1, 3),
+        masked=st.sampled_from(["causal", "padded", "added"]),
+        centering=st.sampled_from(["mean", "off"]),
+        rotation=st.booleans(),
+        scale_bits=st.sampled_from([8, 16]),
     )
-    def check(slots, length, batch, masked, centering, rotation, scale_bits):
+    def check(*, slots, length, batch, masked, **choices):
         torch.manual_seed(slots)
-        config = QuantConfig(
-            bits=bits, centering=centering, rotation=rotation, scale_bits=scale_bits
-        )
+        config = QuantConfig(bits=bits, **choices)
         length = min(length, slots)
         states = make_states(slots, head_dim, batch=batch, config=config)
         queries = make_queries(states, length, groups)

@@ -49,7 +49,7 @@ def attention_forward(
 def _attend(
     query: torch.Tensor, states: PackedStates, mask: torch.Tensor | None, scaling: float | None
 ) -> torch.Tensor:
-    """Dense codes through what `choose` says: C or gathers on a CPU, pages of products elsewhere."""
+    """Attention on dense codes: in C or by gathers on a CPU, else by what every device has."""
     if query.device.type != "cpu":
         return pagewise.attention(query, states, mask, scaling)
     quantizers = states.key_quantizer, states.value_quantizer
