@@ -185,6 +185,5 @@ def test_without_a_gpu_codes_are_dense_and_the_path_says_why(model, monkeypatch)
         "CPU, compiled C on dense codes: pages need a CUDA device"
     )
     monkeypatch.setattr(choose, "why_not_c", lambda *_: "no C compiler was found")
-    assert TurboKVCache(model.config).path("cpu") == (
-        "CPU, eager PyTorch on dense codes: no C compiler was found"
-    )
+    path = TurboKVCache(model.config).path("cpu")
+    assert path.startswith("CPU, eager PyTorch on dense codes: no C compiler was found")

@@ -5,7 +5,9 @@ from importlib.util import find_spec
 
 import torch
 
-from turbo_kv.kernels import native, native_attention
+from turbo_kv.kernels import native, native_attention, native_quantizer
+from turbo_kv.kernels.native_quantizer import NativeQuantizer
+from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.hadamard import HadamardRotation
 from turbo_kv.quant.quantizer import TurboQuantizer
 from turbo_kv.quant.scalar import ScalarCodebook
@@ -39,7 +41,31 @@ def cache_path(device: torch.device, sides: Sides, query_groups: int, exact_wind
     why_eager = why_not_c(sides, query_groups, exact_window)
     if why_eager is None:
         return f"{name}, compiled C on dense codes: {why}"
-    return f"{name}, eager PyTorch on dense codes: {why_eager}"
+    coder = "; compiled C codes" if isinstance(sides[0], NativeQuantizer) else ""
+    return f"{name}, eager PyTorch on dense codes: {why_eager}{coder}"
+
+
+def quantizer(head_dim: int, config: QuantConfig, device: torch.device) -> TurboQuantizer:
+    """The quantizer of a live cache: compiled C on a CPU, unless `why_not_coded` in C."""
+    if device.type == "cpu" and why_not_coded(head_dim, config) is None:
+        return NativeQuantizer(head_dim, config)
+    return TurboQuantizer(head_dim, config, device)
+
+
+@lru_cache(maxsize=64)
+def why_not_coded(head_dim: int, config: QuantConfig) -> str | None:
+    """Why compiled C does not code on a CPU, None if it does. The first call may compile it."""
+    if config.qjl:
+        return "the kernels make no QJL sketch, which costs more than the codes it aids"
+    if config.codebook == "trellis":
+        return "the kernels compare with boundaries, and a trellis is searched"
+    if head_dim not in C_HEAD_DIMS:
+        return _other_head_dim(head_dim)
+    try:
+        native_quantizer.kernel(config.codebook_bits, head_dim)
+    except native.NotCompiled as error:
+        return str(error)
+    return None
 
 
 def why_dense(
@@ -86,7 +112,7 @@ def _why_not_c(keys: TurboQuantizer, values: TurboQuantizer, query_groups: int) 
         if reason is not None:
             return reason
     if keys.head_dim not in C_HEAD_DIMS:
-        return f"head_dim is {keys.head_dim}, and the kernels know multiples of 16 from 32 to 256"
+        return _other_head_dim(keys.head_dim)
     bits, of_values = keys.codebook.bits, values.codebook.bits
     if bits != of_values:
         return f"keys take {bits} bits and values {of_values}, and the kernels know one width"
@@ -108,6 +134,10 @@ def _why_not_levels(quantizer: TurboQuantizer) -> str | None:
     if not isinstance(quantizer.codebook, ScalarCodebook):
         return "the kernels compute levels one by one, and a trellis has none"
     return None
+
+
+def _other_head_dim(head_dim: int) -> str:
+    return f"head_dim is {head_dim}, and the kernels know multiples of 16 from 32 to 256"
 
 
 def _listed(numbers: tuple[int, ...]) -> str:
