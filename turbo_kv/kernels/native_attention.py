@@ -65,7 +65,7 @@ def attention(
     sides = _vectors(states.keys), _vectors(states.values)  # held here while their addresses are
     center = states.center
     means = (None, None) if center is None else (center.key_mean, center.value_mean)
-    means = tuple(None if mean is None else mean.contiguous() for mean in means)
+    means = tuple(None if mean is None else mean.float().contiguous() for mean in means)
     keys, values = states.key_quantizer, states.value_quantizer
     call = _Call(
         keys=_side(*sides[0], keys, _turn(keys, "matrix"), means[0]),
