@@ -20,6 +20,7 @@ from turbo_kv.cache.exact import ExactQuantizer
 from turbo_kv.cache.layer import PackedLayer
 from turbo_kv.cache.plan import Plan, check_model
 from turbo_kv.cache.rope import RopeTable, head_dim
+from turbo_kv.kernels import choose
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.quantizer import TurboQuantizer
@@ -79,7 +80,7 @@ class TurboKVCache(Cache):
             exact_window=exact_window,
             query_groups=config.num_attention_heads // kv_heads,
         )
-        self.plan.quantizers(torch.device("cpu"))  # refuses a head_dim now, not at the first token
+        TurboQuantizer(head_dim(config), quant)  # refuses a head_dim now, not at the first token
         if quant.centering != "bias":
             bias = [None] * config.num_hidden_layers
         layers = [
@@ -148,10 +149,10 @@ def _quantizers(
     """Those of keys and of values, shared by every layer on a device."""
     keys = values = ExactQuantizer(head_dim)
     if quantize in ("both", "keys"):
-        keys = TurboQuantizer(head_dim, quant, device)
+        keys = choose.quantizer(head_dim, quant, device)
     if quantize in ("both", "values"):
         one_for_both = quantize == "both" and quant.for_values == quant
-        values = keys if one_for_both else TurboQuantizer(head_dim, quant.for_values, device)
+        values = keys if one_for_both else choose.quantizer(head_dim, quant.for_values, device)
     return keys, values
 
 

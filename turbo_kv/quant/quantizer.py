@@ -54,9 +54,8 @@ class TurboQuantizer:
         """
         if x.shape[-1] != self.head_dim:
             raise ValueError(f"vectors of {x.shape[-1]} values; this codes {self.head_dim}")
-        blocks = x.detach().reshape(-1, self.head_dim).split(VALUES_AT_ONCE // self.head_dim)
-        columns = zip(*map(self._quantize_rows, blocks), strict=True)
-        codes, lengths, *sketch = (torch.cat(c).unflatten(0, x.shape[:-1]) for c in columns)
+        columns = self._code(x.detach().reshape(-1, self.head_dim))
+        codes, lengths, *sketch = (column.unflatten(0, x.shape[:-1]) for column in columns)
         if scales.too_large(lengths).any():
             raise ValueError(_why_not(x, self.scale_bits))
         signs, residual_norms = sketch or (None, None)
@@ -86,8 +85,12 @@ class TurboQuantizer:
         """Turn vectors (..., D) back; fp32."""
         return self.rotation.unrotate(y)
 
-    def _quantize_rows(self, x: Tensor) -> tuple[Tensor, ...]:
+    def _code(self, x: Tensor) -> tuple[Tensor, ...]:
         """Codes and scales of vectors (N, D), and with a sketch its signs and residual norms."""
+        blocks = x.split(VALUES_AT_ONCE // self.head_dim)
+        return tuple(map(torch.cat, zip(*map(self._code_block, blocks), strict=True)))
+
+    def _code_block(self, x: Tensor) -> tuple[Tensor, ...]:
         rotated = self.rotation.rotate(x)
         norms = rotated.norm(dim=-1)
         unit = rotated / norms.clamp_min(torch.finfo(torch.float32).tiny).unsqueeze(-1)
