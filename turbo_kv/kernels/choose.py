@@ -57,7 +57,7 @@ def why_not_coded(head_dim: int, config: QuantConfig) -> str | None:
     """Why compiled C does not code on a CPU, None if it does. The first call may compile it."""
     if config.qjl:
         return "the kernels make no QJL sketch, which costs more than the codes it aids"
-    if config.codebook == "trellis":
+    if config.codebook in ("trellis", "query-trellis"):
         return "the kernels compare with boundaries, and a trellis is searched"
     if head_dim not in C_HEAD_DIMS:
         return _other_head_dim(head_dim)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from turbo_kv.kernels import native
 from turbo_kv.quant import scales
+from turbo_kv.quant.codebooks import Codebook
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.hadamard import HadamardRotation, blocks
 from turbo_kv.quant.quantizer import TurboQuantizer
@@ -42,7 +43,7 @@ class NativeQuantizer(TurboQuantizer):
         self._boundaries = torch.stack(self.codebook.boundaries)
         self._levels = self.codebook.centroids.repeat(16 >> self.codebook.bits)
 
-    def _code(self, x: Tensor) -> tuple[Tensor, ...]:
+    def _code(self, x: Tensor, codebook: Codebook) -> tuple[Tensor, ...]:
         vectors = x.float().contiguous()
         codes = vectors.new_empty(
             len(x), self.head_dim // 8 * self.codebook.bits, dtype=torch.uint8
