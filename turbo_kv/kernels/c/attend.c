@@ -2,7 +2,8 @@
 
    A key is read with tokens side by side in the lanes of a vector, since scores are sums over
    channels; a value with channels side by side, since outputs are sums over tokens. Either way
-   codes become levels by a permutation of a table in registers. ROWS queries share what is unpacked.
+   codes become levels by a permutation of a table in registers. ROWS queries share what is
+   unpacked.
 
    Work is cut by lengths alone, never by the number of threads, so results do not depend on it. */
 
@@ -14,13 +15,13 @@
 
 #define STRIDE 64 /* slots whose mean keys are those of the first slots, turned at once */
 #define CHUNK 512 /* tokens of one item of work, whose scores stay in a core's cache */
-#define WIDE (LANES < 16 ? 4 : 2) /* vectors whose sums are held at once, for every row */
+#define WIDE 2    /* vectors whose sums are held at once, for every row */
 
 typedef struct {
     const uint8_t *codes;   /* (B, H, slots, ROW_BYTES) */
     const float *scales;    /* (B, H, slots) */
     const float *levels;    /* (16,): those of the codebook, repeated */
-    const float *rotation;  /* (D, D), or NULL: of queries to keys' basis, of outputs from values' */
+    const float *rotation;  /* (D, D), or NULL: of queries to the keys' basis, back from values' */
     const float *mean;      /* (B, H, D), or NULL */
     int64_t code_batch, code_head, scale_batch, scale_head; /* strides */
 } Side;
@@ -43,7 +44,7 @@ typedef struct {
     int64_t chunks; /* of a head */
     float *scaled, *rotated; /* queries */
     float *means;            /* (B, H, D, STRIDE), turned to the first slots */
-    float *parts, *maxima, *sums; /* (B, H, chunks, R): outputs (D,) less e^maximum, their divisor */
+    float *parts, *maxima, *sums; /* (B, H, chunks, R): outputs (D,) and divisors, over e^maximum */
 } Job;
 
 static void times(const float *x, const float *matrix, float *y) { /* y = x matrix */
@@ -242,9 +243,11 @@ static void attend_chunk(const void *data, int64_t index) {
     int64_t batch = head / call->heads, own = head % call->heads;
     int tokens = call->slots - start < CHUNK ? (int)(call->slots - start) : CHUNK;
     const uint8_t *key_codes = keys->codes + batch * keys->code_batch + own * keys->code_head;
-    const uint8_t *value_codes = values->codes + batch * values->code_batch + own * values->code_head;
     const float *key_scales = keys->scales + batch * keys->scale_batch + own * keys->scale_head;
-    const float *value_scales = values->scales + batch * values->scale_batch + own * values->scale_head;
+    const uint8_t *value_codes =
+        values->codes + batch * values->code_batch + own * values->code_head;
+    const float *value_scales =
+        values->scales + batch * values->scale_batch + own * values->scale_head;
     for (int64_t row = 0; row < call->rows; row += ROWS) {
         int64_t place = (head * call->rows + row) * HEAD_DIM;
         int64_t part = (head * job->chunks + chunk) * call->rows + row;
@@ -275,7 +278,8 @@ static void combine(const void *data, int64_t head) {
     const Job *job = data;
     const Call *call = job->call;
     for (int64_t row = 0; row < call->rows; row++) {
-        int64_t first = head * job->chunks * call->rows + row, stop = first + job->chunks * call->rows;
+        int64_t first = head * job->chunks * call->rows + row;
+        int64_t stop = first + job->chunks * call->rows;
         float maximum = -FLT_MAX, total = 0, mixed[HEAD_DIM] = {0};
         for (int64_t part = first; part < stop; part += call->rows)
             maximum = fmaxf(maximum, job->maxima[part]);
@@ -297,7 +301,8 @@ int attend(const Call *call) {
     int64_t heads = call->batch * call->heads, rows = heads * call->rows;
     Job job = {.call = call, .chunks = (call->slots + CHUNK - 1) / CHUNK};
     int64_t parts = rows * job.chunks;
-    float *room = malloc(((2 * rows + heads * STRIDE + parts) * HEAD_DIM + 2 * parts) * sizeof *room);
+    int64_t floats = (2 * rows + heads * STRIDE + parts) * HEAD_DIM + 2 * parts;
+    float *room = malloc(floats * sizeof *room);
     if (!room) return 1;
     job.scaled = room;
     job.rotated = job.scaled + rows * HEAD_DIM;

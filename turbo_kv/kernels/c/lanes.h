@@ -1,4 +1,4 @@
-/* What the kernels of the CPU share: vectors as wide as the machine's, tables in registers, threads.
+/* What the kernels of a CPU share: vectors as wide as the machine's, tables in registers, threads.
 
    Written in C with the vector types that GCC and Clang know; only a table look-up differs between
    machines. Compiled for one shape at a time: BITS of a code and HEAD_DIM, a multiple of 16, are
