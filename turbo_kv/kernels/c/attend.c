@@ -102,19 +102,6 @@ static void score_means(const Call *call, const float *queries, const float *mea
     }
 }
 
-/* Where to read the four bytes that hold a group's codes, never past the row, and how far up. */
-static inline int first_byte(int group) {
-    return group * BITS + 4 > ROW_BYTES ? ROW_BYTES - 4 : group * BITS;
-}
-
-static inline int first_bit(int group) { return 8 * (group * BITS - first_byte(group)); }
-
-static inline uint32_t word(const uint8_t *at) {
-    uint32_t w;
-    memcpy(&w, at, sizeof w);
-    return w;
-}
-
 /* Adds s (H q) · c for `tokens` <= STRIDE keys. */
 static void score_codes(const float *levels, const float *queries, const uint8_t *codes,
                         const float *scales, int tokens, float scores[ROWS][STRIDE]) {
@@ -169,19 +156,6 @@ static void hide(const Call *call, int64_t batch, int64_t row, int64_t start, in
         int64_t seen = call->slots - call->length + query + 1 - start;
         for (int64_t n = seen < 0 ? 0 : seen; n < tokens; n++) scores[n] = -FLT_MAX;
     }
-}
-
-static inline f32 exp_negative(f32 x) { /* e^x for x <= 0, as zero below e^-87 */
-    f32 n = (x * 1.44269504f + 12582912.0f) - 12582912.0f; /* rounded to whole powers of two */
-    f32 r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
-    f32 y = r * 1.9875691e-4f + 1.3981999e-3f;
-    y = y * r + 8.3334519e-3f;
-    y = y * r + 4.1665795e-2f;
-    y = y * r + 1.6666665e-1f;
-    y = y * r + 0.5f;
-    y = (y * (r * r) + r) + 1.0f;
-    i32 power = (__builtin_convertvector(n, i32) + 127) << 23;
-    return (f32)((i32)(y * (f32)power) & (x > -87.0f));
 }
 
 /* Scores (CHUNK,) to e^(score - maximum): returns their sum. Up to a whole vector past `tokens`
