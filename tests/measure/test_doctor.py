@@ -37,7 +37,7 @@ def test_every_question_has_one_line(at, tmp_path):
 
 
 def test_a_missing_compiler_is_told(at, monkeypatch):
-    monkeypatch.setattr(doctor.choose, "_why_not_c", lambda *_: "no C compiler was found")
+    monkeypatch.setattr(doctor.choose, "_why_not_compiled", lambda *_: "no C compiler was found")
     if not doctor.torch.cuda.is_available():
         assert ", eager PyTorch on dense codes: no C compiler" in found("kernels").said
 
