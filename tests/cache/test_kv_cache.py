@@ -35,11 +35,10 @@ def tensors_reachable_from(value, seen: set[int]) -> Iterator[torch.Tensor]:
     seen.add(id(value))
     if isinstance(value, torch.Tensor):
         yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
+    elif isinstance(value, (list, tuple, dict)):
+        # A temporary list of the values would die, and the next one could have its id.
+        for item in value.values() if isinstance(value, dict) else value:
             yield from tensors_reachable_from(item, seen)
-    elif isinstance(value, dict):
-        yield from tensors_reachable_from(list(value.values()), seen)
     elif hasattr(value, "__dict__") and not isinstance(value, SHARED):
         yield from tensors_reachable_from(vars(value), seen)
 

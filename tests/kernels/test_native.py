@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from turbo_kv.cache.kv_cache import TurboKVCache
+from turbo_kv.cache.kv_cache import TurboKVCache, _quantizers
 from turbo_kv.kernels import choose, native
 from turbo_kv.kernels.native import NotCompiled, library
 
@@ -20,11 +20,17 @@ ASK = f"from turbo_kv.kernels.native import library; print(library('attend', **{
 def empty_folder(tmp_path, monkeypatch):
     """Nothing compiled yet, and nothing remembered."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    remembered = (library, native._target, choose._why_not_compiled)
-    for each in remembered:
+    memories = (
+        library,
+        native._target,
+        choose._why_not_compiled,
+        choose.why_not_coded,
+        _quantizers,
+    )
+    for each in memories:
         each.cache_clear()
     yield tmp_path / "turbo_kv" / "kernels"
-    for each in remembered:
+    for each in memories:
         each.cache_clear()
 
 

@@ -29,11 +29,17 @@ def found(name: str) -> doctor.Finding:
 
 def test_every_question_has_one_line(at, tmp_path):
     findings = doctor.examine()
-    looked = ("device", "path", "dtype", "memory", "versions", "optional")
+    looked = ("device", "path", "kernels", "dtype", "memory", "versions", "optional")
     weighed = ("will run", "will not", "hub", "cache")
     assert [finding.name for finding in findings] == [*looked, *weighed]
     assert all(finding.said and "\n" not in finding.said for finding in findings)
     assert not (tmp_path / "none").exists(), "looking made a folder"
+
+
+def test_a_missing_compiler_is_told(at, monkeypatch):
+    monkeypatch.setattr(doctor.choose, "_why_not_compiled", lambda *_: "no C compiler was found")
+    if not doctor.torch.cuda.is_available():
+        assert ", eager PyTorch on dense codes: no C compiler" in found("kernels").said
 
 
 def test_the_hub_is_asked(at):

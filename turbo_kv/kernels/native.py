@@ -79,12 +79,13 @@ def _target() -> bytes:
 
 
 def _folder() -> Path:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "turbo_kv" / "kernels"
+    """Where compiled kernels are kept, and nobody else can put any."""
     try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = base / "turbo_kv" / "kernels"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: nobody knows a home
         raise NotCompiled(f"no folder for compiled kernels: {error}") from error
     if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise NotCompiled(f"others can write compiled kernels to {folder}")

@@ -17,6 +17,7 @@ from turbo_kv.models import hub
 from turbo_kv.models.catalog import CATALOG, TINY
 from turbo_kv.models.device import FEWER_BITS, choose_device, choose_dtype, free_memory
 from turbo_kv.models.transfer import size
+from turbo_kv.quant.config import QuantConfig
 
 NEEDED = ("torch", "transformers", "huggingface-hub", "safetensors", "numpy", "gradio")
 OPTIONAL = {
@@ -42,6 +43,7 @@ def examine() -> list[Finding]:
     return [
         _machine(device),
         Finding("path", choose.path(device)),
+        Finding("kernels", _kernels(device)),
         _dtype(device),
         Finding("memory", f"{size(free_memory(device))} free on {device}"),
         _versions(),
@@ -67,6 +69,12 @@ def _machine(device: torch.device) -> Finding:
     count = torch.cuda.device_count()
     also = f" and {count - 1} more" if count > 1 else ""
     return Finding("device", f"{device}, {torch.cuda.get_device_name()}{also}, {system}")
+
+
+def _kernels(device: torch.device) -> str:
+    """The path of a live cache with the defaults and the smallest Qwen2.5's shapes."""
+    quantizer = choose.quantizer(64, QuantConfig(), device)
+    return choose.cache_path(device, (quantizer, quantizer), query_groups=7)
 
 
 def _dtype(device: torch.device) -> Finding:

@@ -2,7 +2,8 @@
 
    A key is read with tokens side by side in the lanes of a vector, since scores are sums over
    channels; a value with channels side by side, since outputs are sums over tokens. Either way
-   codes become levels by a permutation of a table in registers. ROWS queries share what is unpacked.
+   codes become levels by a permutation of a table in registers. ROWS queries share what is
+   unpacked.
 
    Work is cut by lengths alone, never by the number of threads, so results do not depend on it. */
 
@@ -14,13 +15,13 @@
 
 #define STRIDE 64 /* slots whose mean keys are those of the first slots, turned at once */
 #define CHUNK 512 /* tokens of one item of work, whose scores stay in a core's cache */
-#define WIDE (LANES < 16 ? 4 : 2) /* vectors whose sums are held at once, for every row */
+#define WIDE 2    /* vectors whose sums are held at once, for every row */
 
 typedef struct {
     const uint8_t *codes;   /* (B, H, slots, ROW_BYTES) */
     const float *scales;    /* (B, H, slots) */
     const float *levels;    /* (16,): those of the codebook, repeated */
-    const float *rotation;  /* (D, D), or NULL: of queries to keys' basis, of outputs from values' */
+    const float *rotation;  /* (D, D), or NULL: of queries to the keys' basis, back from values' */
     const float *mean;      /* (B, H, D), or NULL */
     int64_t code_batch, code_head, scale_batch, scale_head; /* strides */
 } Side;
@@ -43,7 +44,7 @@ typedef struct {
     int64_t chunks; /* of a head */
     float *scaled, *rotated; /* queries */
     float *means;            /* (B, H, D, STRIDE), turned to the first slots */
-    float *parts, *maxima, *sums; /* (B, H, chunks, R): outputs (D,) less e^maximum, their divisor */
+    float *parts, *maxima, *sums; /* (B, H, chunks, R): outputs (D,) and divisors, over e^maximum */
 } Job;
 
 static void times(const float *x, const float *matrix, float *y) { /* y = x matrix */
@@ -101,19 +102,6 @@ static void score_means(const Call *call, const float *queries, const float *mea
     }
 }
 
-/* Where to read the four bytes that hold a group's codes, never past the row, and how far up. */
-static inline int first_byte(int group) {
-    return group * BITS + 4 > ROW_BYTES ? ROW_BYTES - 4 : group * BITS;
-}
-
-static inline int first_bit(int group) { return 8 * (group * BITS - first_byte(group)); }
-
-static inline uint32_t word(const uint8_t *at) {
-    uint32_t w;
-    memcpy(&w, at, sizeof w);
-    return w;
-}
-
 /* Adds s (H q) · c for `tokens` <= STRIDE keys. */
 static void score_codes(const float *levels, const float *queries, const uint8_t *codes,
                         const float *scales, int tokens, float scores[ROWS][STRIDE]) {
@@ -168,19 +156,6 @@ static void hide(const Call *call, int64_t batch, int64_t row, int64_t start, in
         int64_t seen = call->slots - call->length + query + 1 - start;
         for (int64_t n = seen < 0 ? 0 : seen; n < tokens; n++) scores[n] = -FLT_MAX;
     }
-}
-
-static inline f32 exp_negative(f32 x) { /* e^x for x <= 0, as zero below e^-87 */
-    f32 n = (x * 1.44269504f + 12582912.0f) - 12582912.0f; /* rounded to whole powers of two */
-    f32 r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
-    f32 y = r * 1.9875691e-4f + 1.3981999e-3f;
-    y = y * r + 8.3334519e-3f;
-    y = y * r + 4.1665795e-2f;
-    y = y * r + 1.6666665e-1f;
-    y = y * r + 0.5f;
-    y = (y * (r * r) + r) + 1.0f;
-    i32 power = (__builtin_convertvector(n, i32) + 127) << 23;
-    return (f32)((i32)(y * (f32)power) & (x > -87.0f));
 }
 
 /* Scores (CHUNK,) to e^(score - maximum): returns their sum. Up to a whole vector past `tokens`
@@ -242,9 +217,11 @@ static void attend_chunk(const void *data, int64_t index) {
     int64_t batch = head / call->heads, own = head % call->heads;
     int tokens = call->slots - start < CHUNK ? (int)(call->slots - start) : CHUNK;
     const uint8_t *key_codes = keys->codes + batch * keys->code_batch + own * keys->code_head;
-    const uint8_t *value_codes = values->codes + batch * values->code_batch + own * values->code_head;
     const float *key_scales = keys->scales + batch * keys->scale_batch + own * keys->scale_head;
-    const float *value_scales = values->scales + batch * values->scale_batch + own * values->scale_head;
+    const uint8_t *value_codes =
+        values->codes + batch * values->code_batch + own * values->code_head;
+    const float *value_scales =
+        values->scales + batch * values->scale_batch + own * values->scale_head;
     for (int64_t row = 0; row < call->rows; row += ROWS) {
         int64_t place = (head * call->rows + row) * HEAD_DIM;
         int64_t part = (head * job->chunks + chunk) * call->rows + row;
@@ -275,7 +252,8 @@ static void combine(const void *data, int64_t head) {
     const Job *job = data;
     const Call *call = job->call;
     for (int64_t row = 0; row < call->rows; row++) {
-        int64_t first = head * job->chunks * call->rows + row, stop = first + job->chunks * call->rows;
+        int64_t first = head * job->chunks * call->rows + row;
+        int64_t stop = first + job->chunks * call->rows;
         float maximum = -FLT_MAX, total = 0, mixed[HEAD_DIM] = {0};
         for (int64_t part = first; part < stop; part += call->rows)
             maximum = fmaxf(maximum, job->maxima[part]);
@@ -297,7 +275,8 @@ int attend(const Call *call) {
     int64_t heads = call->batch * call->heads, rows = heads * call->rows;
     Job job = {.call = call, .chunks = (call->slots + CHUNK - 1) / CHUNK};
     int64_t parts = rows * job.chunks;
-    float *room = malloc(((2 * rows + heads * STRIDE + parts) * HEAD_DIM + 2 * parts) * sizeof *room);
+    int64_t floats = (2 * rows + heads * STRIDE + parts) * HEAD_DIM + 2 * parts;
+    float *room = malloc(floats * sizeof *room);
     if (!room) return 1;
     job.scaled = room;
     job.rotated = job.scaled + rows * HEAD_DIM;

@@ -1,4 +1,4 @@
-/* What the kernels of the CPU share: vectors as wide as the machine's, tables in registers, threads.
+/* What the kernels of a CPU share: vectors as wide as the machine's, codes, tables, threads.
 
    Written in C with the vector types that GCC and Clang know; only a table look-up differs between
    machines. Compiled for one shape at a time: BITS of a code and HEAD_DIM, a multiple of 16, are
@@ -56,6 +56,32 @@ static inline f32 look_up(const float table[16], u32 index) {
     for (int lane = 0; lane < LANES; lane++) found[lane] = table[index[lane] & 15];
     return found;
 #endif
+}
+
+/* Where to read the four bytes that hold a group's codes, never past the row, and how far up. */
+static inline int first_byte(int group) {
+    return group * BITS + 4 > ROW_BYTES ? ROW_BYTES - 4 : group * BITS;
+}
+
+static inline int first_bit(int group) { return 8 * (group * BITS - first_byte(group)); }
+
+static inline uint32_t word(const uint8_t *at) {
+    uint32_t w;
+    memcpy(&w, at, sizeof w);
+    return w;
+}
+
+static inline f32 exp_negative(f32 x) { /* e^x for x <= 0, as zero below e^-87 */
+    f32 n = (x * 1.44269504f + 12582912.0f) - 12582912.0f; /* rounded to whole powers of two */
+    f32 r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
+    f32 y = r * 1.9875691e-4f + 1.3981999e-3f;
+    y = y * r + 8.3334519e-3f;
+    y = y * r + 4.1665795e-2f;
+    y = y * r + 1.6666665e-1f;
+    y = y * r + 0.5f;
+    y = (y * (r * r) + r) + 1.0f;
+    i32 power = (__builtin_convertvector(n, i32) + 127) << 23;
+    return (f32)((i32)(y * (f32)power) & (x > -87.0f));
 }
 
 /* Do `item` for 0 to count - 1 on `threads` threads: those of OpenMP, which PyTorch keeps waiting,

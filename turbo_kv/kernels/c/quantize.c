@@ -79,7 +79,8 @@ static void code(const Call *call, int64_t first) {
     memcpy(call->scales + first, &scale, count * sizeof(float));
     for (int lane = 0; lane < count; lane++)
         for (int group = 0; group < GROUPS; group++)
-            memcpy(call->codes + (first + lane) * ROW_BYTES + group * BITS, &words[group][lane], BITS);
+            memcpy(call->codes + (first + lane) * ROW_BYTES + group * BITS, &words[group][lane],
+                   BITS);
 }
 
 static void code_run(const void *data, int64_t index) {
