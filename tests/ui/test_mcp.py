@@ -6,6 +6,7 @@ pydantic back.
 
 import ast
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -33,8 +34,9 @@ async def asked(url: str) -> tuple[set[str], dict]:
 
 
 def test_the_endpoints_are_tools_where_that_is_asked_for():
-    with serving(GRADIO_MCP_SERVER="True") as server:
-        tools, plan = asyncio.run(asked(server.url + ENDPOINT))
+    # In a thread of its own: the browser tests' event loop may be running in this one.
+    with serving(GRADIO_MCP_SERVER="True") as server, ThreadPoolExecutor(max_workers=1) as thread:
+        tools, plan = thread.submit(asyncio.run, asked(server.url + ENDPOINT)).result()
     assert tools == {"analyze", "generate", "plan"}
     assert len(plan["models"]) == 7
 

@@ -16,7 +16,7 @@ FILE = re.compile(r"[\w-]+\.(?:json|csv|html|svg|png)|Qwen2\.5-[\w.-]+|[\d.]+\+c
 NAMES = {
     *("token", "nat", "logit", "softmax", "tiny", "trellis", "fast", "uniform", "lloyd-max"),
     *("Lloyd", "Max", "Lloyd–Max", "Walsh–Hadamard", "float32", "PyTorch", "torch", "Python"),
-    *("cpu", "Qwen2.5", "turbo_kv", "English", "Shift", "cores", "hub", ".txt"),
+    *("query-trellis", "cpu", "Qwen2.5", "turbo_kv", "English", "Shift", "cores", "hub", ".txt"),
 }
 """What Chinese writing keeps as it is; sizes of Qwen2.5 and names of files beside it."""
 
