@@ -182,10 +182,14 @@ def test_the_path_is_said(model, paged):
     assert "Triton" in TurboKVCache(model.config).path(DEVICE)
 
 
-def test_without_a_gpu_codes_are_dense_and_the_path_says_why(model):
+def test_without_a_gpu_codes_are_dense_and_the_path_says_why(model, monkeypatch):
+    monkeypatch.setattr(choose, "why_not_c", lambda *_: None)
     assert TurboKVCache(model.config).path("cpu") == (
-        "CPU, eager PyTorch on dense codes: pages need a CUDA device"
+        "CPU, compiled C on dense codes: pages need a CUDA device"
     )
+    monkeypatch.setattr(choose, "why_not_c", lambda *_: "no C compiler was found")
+    path = TurboKVCache(model.config).path("cpu")
+    assert path.startswith("CPU, eager PyTorch on dense codes: no C compiler was found")
 
 
 def test_kernels_are_launched_on_the_device_of_their_tensors(model, paged, monkeypatch):

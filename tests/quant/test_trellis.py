@@ -37,12 +37,14 @@ def quantizer(head_dim=D, **choices):
 
 
 @settings(deadline=None, max_examples=30)
-@given(WIDTHS, st.integers(0, 8), st.sampled_from((2, 5, 8)), st.integers(0, 9))
+@given(WIDTHS, st.integers(0, 8), st.sampled_from((9, 10, 16)), st.integers(0, 9))
 def test_a_level_is_that_of_the_bits_that_end_with_its_code(bits, more, head_dim, seed):
-    book = small_book(bits, bits + more, head_dim, seed)
+    book = small_book(bits, min(bits + more, bits * head_dim), head_dim, seed)
     generator = torch.Generator().manual_seed(seed)
     codes = torch.randint(2**bits, (3, head_dim), generator=generator)
     state, states = torch.zeros(3, dtype=torch.long), []
+    for column in codes.unbind(1):  # once around, so that the last codes come before the first
+        state = state >> bits | column << (book.state_bits - bits)
     for column in codes.unbind(1):
         state = state >> bits | column << (book.state_bits - bits)
         states.append(state)
@@ -51,16 +53,26 @@ def test_a_level_is_that_of_the_bits_that_end_with_its_code(bits, more, head_dim
     assert torch.equal(book.decode(packed), book.levels[:, 0][torch.stack(states, 1)])
 
 
-@pytest.mark.parametrize(("bits", "head_dim"), [(1, 9), (2, 5), (3, 3), (4, 2)])
+@pytest.mark.parametrize(("bits", "head_dim"), [(1, 10), (2, 5), (3, 4), (4, 3)])
 @pytest.mark.parametrize("more", [0, 1, 3, 6])
-def test_no_path_is_nearer_than_the_one_that_is_found(bits, head_dim, more):
+def test_no_path_through_the_same_seam_is_nearer_than_the_one_that_is_found(bits, head_dim, more):
     book = small_book(bits, bits + more, head_dim, stretches=(1.0,))
-    every = torch.tensor(list(product(range(2**bits), repeat=head_dim)))
-    paths = book.decode(pack(every, bits))
+    every = pack(torch.tensor(list(product(range(2**bits), repeat=head_dim))), bits)
     unit = directions(50, head_dim)
-    nearest = torch.cdist(unit, paths).amin(1)
-    found = (book.decode(book.encode(unit)) - unit).norm(dim=-1)
+    codes = book.encode(unit)
+    distances = torch.cdist(unit, book.decode(every))
+    seam, seams = (book.states(each)[:, -1] >> bits for each in (codes, every))
+    nearest = distances.masked_fill(seam[:, None] != seams, torch.inf).amin(1)
+    found = (book.decode(codes) - unit).norm(dim=-1)
     torch.testing.assert_close(found, nearest, atol=1e-4, rtol=1e-4)
+
+
+def test_every_coordinate_is_coded_alike_well():
+    """Neither end of a ring pays: with a fixed first state the first coordinates would."""
+    unit, book = directions(4000, 32), TrellisCodebook(shipped_levels(2), 2, 32)
+    restored = book.decode(book.encode(unit))
+    errors = (restored - unit).square().mean(0)
+    assert errors.max() < 1.25 * errors.mean()
 
 
 def test_a_coordinate_is_read_without_those_far_before_it():
@@ -73,7 +85,7 @@ def test_a_coordinate_is_read_without_those_far_before_it():
     assert not torch.equal(levels[:, :23], others[:, :23])
 
 
-def test_stretching_never_widens_the_angle():
+def test_stretching_hardly_ever_widens_the_angle():
     unit = directions(200)
     once, thrice = (
         TrellisCodebook(shipped_levels(3), 3, D, stretches=by) for by in ((1.0,), (0.9, 1.0, 1.1))
@@ -81,12 +93,13 @@ def test_stretching_never_widens_the_angle():
     angles = [
         torch.cosine_similarity(b.decode(b.encode(unit)), unit, dim=-1) for b in (once, thrice)
     ]
-    assert (angles[1] >= angles[0] - 1e-4).all()  # they round the levels differently
+    widened = angles[1] < angles[0] - 1e-4  # they round the levels differently
+    assert widened.float().mean() < 0.1
     assert (angles[1] > angles[0] + 1e-4).float().mean() > 0.3
 
 
 @pytest.mark.parametrize("head_dim", [64, 128])
-@pytest.mark.parametrize(("bits", "at_most"), [(2, 0.76), (3, 0.63), (4, 0.63)])
+@pytest.mark.parametrize(("bits", "at_most"), [(2, 0.72), (3, 0.62), (4, 0.62)])
 def test_it_beats_lloyd_max_in_the_same_bytes_and_not_shannon(bits, at_most, head_dim):
     x = 11 * gaussian(1, 2, 250, head_dim)
     trellis, plain = (
@@ -184,3 +197,54 @@ def test_a_design_repeats_and_improves():
 def test_codes_lie_in_the_stream_like_any_others():
     codes = quantizer().quantize(gaussian(1, 1, 2, D)).codes
     assert torch.equal(pack(unpack(codes, 3, D), 3), codes)
+
+
+def metric(head_dim=D, seed=0):
+    """A covariance of queries with a spread of directions."""
+    spread = torch.logspace(1, -1, head_dim)
+    axes, _ = torch.linalg.qr(gaussian(head_dim, head_dim, seed=seed))
+    return axes * spread @ axes.T
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("head_dim", [64, 80])
+def test_heeding_queries_costs_them_less_in_the_same_bytes(bits, head_dim):
+    m, x = metric(head_dim), 11 * gaussian(1, 1, 300, head_dim)
+    plain, heeding = (
+        TurboQuantizer(head_dim, QuantConfig(bits=bits, codebook="query-trellis"), metric=each)
+        for each in (None, m[None])
+    )
+    costs = []
+    for each in (plain, heeding):
+        packed = each.quantize(x)
+        assert packed.nbytes == plain.quantize(x).nbytes
+        errors = plain.dequantize(packed) - x  # who reads need not know of the metric
+        costs.append(((errors @ m) * errors).sum())
+    assert costs[1] < 0.8 * costs[0]
+
+
+def test_without_a_metric_or_with_an_indifferent_one_it_is_the_trellis():
+    x = 11 * gaussian(1, 2, 100, D)
+    plain = quantizer().quantize(x)
+    made = TurboQuantizer(D, QuantConfig(codebook="query-trellis"))
+    assert torch.equal(made.quantize(x).codes, plain.codes)
+    same = torch.eye(D).expand(2, D, D)
+    heeding = TurboQuantizer(D, QuantConfig(codebook="query-trellis"), metric=same)
+    errors = [sin2(quantizer().dequantize(p), x) for p in (plain, heeding.quantize(x))]
+    assert errors[1] == pytest.approx(errors[0], rel=0.05)  # blocks look only so far ahead
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.lists(st.integers(0, 9), max_size=3).map(sorted), st.sampled_from((16, 64)))
+def test_heeding_queries_one_update_equals_many(cuts, head_dim):
+    metrics = torch.stack((metric(head_dim), metric(head_dim, seed=1)))
+    made = TurboQuantizer(head_dim, QuantConfig(codebook="query-trellis"), metric=metrics)
+    x = 20 * gaussian(2, 2, 9, head_dim)
+    whole = made.quantize(x)
+    parts = [made.quantize(part) for part in x.tensor_split(cuts, dim=2)]
+    assert torch.equal(torch.cat([part.codes for part in parts], 2), whole.codes)
+    assert torch.equal(made.quantize(x[1:]).codes, whole.codes[1:])
+    swapped = TurboQuantizer(
+        head_dim, QuantConfig(codebook="query-trellis"), metric=metrics.flip(0)
+    )
+    assert torch.equal(swapped.quantize(x.flip(1)).codes, whole.codes.flip(1))

@@ -1,4 +1,4 @@
-"""The attention benchmark on a CPU: the packed path, and attention on bf16 and fp32.
+"""The attention benchmark on a CPU: both packed paths, and attention on bf16 and fp32.
 
 Calls take turns, so that a busy moment hits all alike. Dense pages, since that is what a CPU reads.
 """
@@ -15,10 +15,11 @@ from torch import Tensor
 
 from turbo_kv.bench.attention_packed import PackedCaches, quantizers
 from turbo_kv.bench.attention_ways import Shape, Way, checked
-from turbo_kv.kernels import cpu, pagewise, reference
+from turbo_kv.kernels import choose, cpu, native_attention, pagewise, reference
 
 SHAPES = tuple(Shape(1, 4, 7, 128, tokens) for tokens in (2048, 8192, 32768))
 TURNS = 11
+COMPILED = "turbo_kv, 3 bits, compiled C"
 BF16_TOLERANCE = 1e-2
 
 
@@ -37,14 +38,20 @@ def ways(shape: Shape) -> Iterator[Way]:
     keys, values = states.restore()
     half = [tensor.bfloat16() for tensor in (queries, keys, values)]
     single = [queries, keys, values]
-    packed = partial(pagewise.attention, queries, states, read=(cpu.dot, cpu.mix))
+    packed = states.keys.nbytes + states.values.nbytes
+    gathers = partial(pagewise.attention, queries, states, read=(cpu.dot, cpu.mix))
     calls = {
-        "turbo_kv, 3 bits, read packed": (packed, True, states.keys.nbytes + states.values.nbytes),
+        COMPILED: (partial(native_attention.attention, queries, states), True, packed),
+        "turbo_kv, 3 bits, PyTorch": (gathers, True, packed),
         "SDPA, bf16, the library's default": (partial(_sdpa, *half), False, 2 * shape.values),
         "SDPA, fp32": (partial(_sdpa, *single), False, 4 * shape.values),
         "grouped heads as rows, bf16": (partial(_rows, *half), False, 2 * shape.values),
         "grouped heads as rows, fp32": (partial(_rows, *single), False, 4 * shape.values),
     }
+    why = choose.why_not_c(pair, shape.groups)
+    if why is not None:
+        del calls[COMPILED]
+        yield Way(COMPILED, True, packed, missing=why)
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(TURNS + 1):
         for name, (call, _, _) in calls.items():

@@ -93,9 +93,7 @@ class _Layer:
         for x, side, quantizer in zip(self.centred, self.pages, self.quantizers, strict=True):
             dense = to_dense(side, self.past + x.shape[2])
             new = dense.slice(self.past, dense.seq_len)
-            differ += sum(
-                _differing(x[row : row + 1], new, row, quantizer) for row in range(len(x))
-            )
+            differ += sum(differing(x[row : row + 1], new, row, quantizer) for row in range(len(x)))
             total += x.numel()
         if differ > MOST_TIES * total:
             raise ArithmeticError(f"{differ} of {total} codes differ from the reference's")
@@ -109,7 +107,11 @@ class _Layer:
         return states + words + sum(each[..., 0].numel() * 2 for each in self.states)
 
 
-def _differing(x: Tensor, dense: PackedVectors, row: int, quantizer: TurboQuantizer) -> int:
+def differing(x: Tensor, dense: PackedVectors, row: int, quantizer: TurboQuantizer) -> int:
+    """Codes of a row of `dense` that are not the quantizer's of x (1, H, T, D), all of them ties.
+
+    Raises ArithmeticError for a code that differs far from a boundary, and for another scale.
+    """
     reference = quantizer.quantize(x)
     given, expected = (
         unpack(codes, 3, x.shape[-1]).int() for codes in (dense.codes[row], reference.codes[0])

@@ -1,8 +1,9 @@
-"""How fast a CPU codes vectors of 128 values: plain PyTorch, the quantizer, and the compiled one.
+"""How fast a CPU codes vectors of 128 values: plain PyTorch, the quantizer, and the one in C.
 
 The plain pipeline is what public PyTorch versions of TurboQuant run, at its best: no (vectors,
 levels) differences but `bucketize`, no loop over bits but over the eight codes of three bytes.
-Every thread count runs in a process of its own, since compiled code serves the one it met first.
+Every thread count runs in a process of its own. Nothing in C is timed before its codes have been
+compared with the quantizer's.
 """
 
 import os
@@ -15,8 +16,10 @@ import torch
 from torch import Tensor
 
 from turbo_kv.bench.process import alone
+from turbo_kv.bench.quantize import differing
 from turbo_kv.bench.stamp import stamp
-from turbo_kv.kernels.compiled import CompiledQuantizer, why_not
+from turbo_kv.kernels import choose
+from turbo_kv.kernels.native_quantizer import NativeQuantizer
 from turbo_kv.models.progress import Progress
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.lloyd_max import codebook
@@ -24,14 +27,15 @@ from turbo_kv.quant.quantizer import TurboQuantizer
 
 HEAD_DIM, VECTORS, REPEATS = 128, 65536, 15
 CONFIG = QuantConfig()
+COMPILED = "TurboQuantizer, compiled C"
 
 
 def run(progress: Progress) -> dict[str, Any]:
     """Rows of one thread and of every core. Raises ArithmeticError for codes that differ."""
     threads = sorted({1, os.cpu_count() or 1})
     rows = [row for count in threads for row in alone(measure, count, progress=progress)]
-    reason = why_not(CONFIG, HEAD_DIM)
-    path = "compiled tail" if reason is None else f"eager PyTorch: {reason}"
+    reason = choose.why_not_coded(HEAD_DIM, CONFIG)
+    path = "compiled C" if reason is None else f"eager PyTorch: {reason}"
     return {"stamp": stamp(), "device": "cpu", "path": path, "head_dim": HEAD_DIM, "rows": rows}
 
 
@@ -44,18 +48,16 @@ def measure(threads: int, progress: Progress) -> list[dict[str, Any]]:
         "plain PyTorch": Plain().quantize_all(x),
         "TurboQuantizer, eager": lambda: reference.quantize(x),
     }
+    compiled = {}
+    if choose.why_not_coded(HEAD_DIM, CONFIG) is None:
+        quantizer = NativeQuantizer(HEAD_DIM, CONFIG)
+        compiled = {"ties": differing(x, quantizer.quantize(x), 0, reference), "codes": x.numel()}
+        ways[COMPILED] = lambda: quantizer.quantize(x)
     rows = []
-    if why_not(CONFIG, HEAD_DIM) is None:
-        compiled = CompiledQuantizer(HEAD_DIM, CONFIG)
-        start = time.perf_counter()
-        _check(compiled, reference, x)
-        compiling = time.perf_counter() - start
-        ways["TurboQuantizer, compiled tail"] = lambda: compiled.quantize(x)
     for done, (name, way) in enumerate(ways.items()):
         progress(done / len(ways), f"{name}, threads: {threads}")
-        rows.append({"way": name, "threads": threads, **_rate(way, x.numel())})
-    if len(ways) > 2:
-        rows[-1]["compile_seconds"] = compiling
+        row = {"way": name, "threads": threads, **_rate(way, x.numel())}
+        rows.append(row | compiled if name == COMPILED else row)
     return rows
 
 
@@ -80,14 +82,6 @@ class Plain:
             words = words | groups[..., place] << 3 * place
         packed = words.unsqueeze(-1).view(torch.uint8)[..., :3]
         return packed.flatten(-2).contiguous(), norms.half()
-
-
-def _check(compiled: TurboQuantizer, reference: TurboQuantizer, x: Tensor) -> None:
-    given, expected = compiled.quantize(x), reference.quantize(x)
-    if not (
-        torch.equal(given.codes, expected.codes) and torch.equal(given.scales, expected.scales)
-    ):
-        raise ArithmeticError("the compiled quantizer's bits differ from the reference's")
 
 
 def _rate(way: Callable[[], object], values: int) -> dict[str, float]:

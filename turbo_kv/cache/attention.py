@@ -11,7 +11,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from turbo_kv.kernels import cpu, pagewise
+from turbo_kv.kernels import choose, cpu, native_attention, pagewise
 from turbo_kv.kernels.states import PackedStates
 
 if TYPE_CHECKING:  # needs Triton
@@ -42,9 +42,21 @@ def attention_forward(
     if not isinstance(key, PackedStates):
         output = key.attention(query, attention_mask, scaling)
         return output.to(query.dtype).transpose(1, 2).contiguous(), None
-    reader = cpu if query.device.type == "cpu" else pagewise
-    output = pagewise.attention(query, key, attention_mask, scaling, read=(reader.dot, reader.mix))
+    output = _attend(query, key, attention_mask, scaling)
     return output.to(query.dtype).transpose(1, 2).contiguous(), None
+
+
+def _attend(
+    query: torch.Tensor, states: PackedStates, mask: torch.Tensor | None, scaling: float | None
+) -> torch.Tensor:
+    """Attention on dense codes: in C or by gathers on a CPU, else by what every device has."""
+    if query.device.type != "cpu":
+        return pagewise.attention(query, states, mask, scaling)
+    quantizers = states.key_quantizer, states.value_quantizer
+    groups = query.shape[1] // states.exact_keys.shape[1]
+    if choose.why_not_c(quantizers, groups, states.exact_keys.shape[2]) is None:
+        return native_attention.attention(query, states, mask, scaling)
+    return pagewise.attention(query, states, mask, scaling, read=(cpu.dot, cpu.mix))
 
 
 AttentionInterface.register(NAME, attention_forward)

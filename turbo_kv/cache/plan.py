@@ -58,7 +58,8 @@ class Plan:
 
     def path(self, device: torch.device) -> str:
         """Which code keeps and reads the tokens on `device`; after a colon, why."""
-        return choose.cache_path(device, self._why_dense(device))
+        quantizers = self.quantizers(device)
+        return choose.cache_path(device, quantizers, self.query_groups, self.exact_window)
 
     def _why_dense(self, device: torch.device) -> str | None:
         quantizers = self.quantizers(device)

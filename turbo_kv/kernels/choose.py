@@ -1,9 +1,13 @@
 """Which code quantizes and attends on a device, and why: the text that goes with every result."""
 
+from functools import lru_cache
 from importlib.util import find_spec
 
 import torch
 
+from turbo_kv.kernels import native, native_attention, native_quantizer
+from turbo_kv.kernels.native_quantizer import NativeQuantizer
+from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.hadamard import HadamardRotation
 from turbo_kv.quant.quantizer import TurboQuantizer
 from turbo_kv.quant.scalar import ScalarCodebook
@@ -11,6 +15,9 @@ from turbo_kv.quant.scalar import ScalarCodebook
 PAGED_DEVICES = {"cuda"}  # device types whose caches lie in pages
 HEAD_DIMS = (64, 128)
 MOST_QUERIES = 8  # query heads per KV head
+C_HEAD_DIMS = range(32, 257, 16)
+
+Sides = tuple[TurboQuantizer, TurboQuantizer]  # the quantizers of keys and of values
 
 
 def path(device: torch.device) -> str:
@@ -21,20 +28,50 @@ def path(device: torch.device) -> str:
     return f"{device.type.upper()}, eager PyTorch: every vector is restored to be compared"
 
 
-def cache_path(device: torch.device, why_dense: str | None) -> str:
-    """The path that a live cache takes on `device`, then the reason after a colon."""
-    if why_dense is None:
-        return f"{device.type.upper()}, Triton: tokens are coded into pages and attended there"
-    return f"{device.type.upper()}, eager PyTorch on dense codes: {why_dense}"
+def cache_path(device: torch.device, sides: Sides, query_groups: int, exact_window: int = 0) -> str:
+    """The path that a live cache takes on `device`, then the reason after a colon.
+
+    query_groups: query heads per KV head.
+    """
+    name, why = device.type.upper(), why_dense(device, sides, query_groups, exact_window)
+    if why is None:
+        return f"{name}, Triton: tokens are coded into pages and attended there"
+    if device.type != "cpu":
+        return f"{name}, eager PyTorch on dense codes: {why}"
+    why_eager = why_not_c(sides, query_groups, exact_window)
+    if why_eager is None:
+        return f"{name}, compiled C on dense codes: {why}"
+    coder = "; compiled C codes" if isinstance(sides[0], NativeQuantizer) else ""
+    return f"{name}, eager PyTorch on dense codes: {why_eager}{coder}"
+
+
+def quantizer(head_dim: int, config: QuantConfig, device: torch.device) -> TurboQuantizer:
+    """The quantizer of a live cache: compiled C on a CPU, unless `why_not_coded` in C."""
+    if device.type == "cpu" and why_not_coded(head_dim, config) is None:
+        return NativeQuantizer(head_dim, config)
+    return TurboQuantizer(head_dim, config, device)
+
+
+@lru_cache(maxsize=64)
+def why_not_coded(head_dim: int, config: QuantConfig) -> str | None:
+    """Why compiled C does not code on a CPU, None if it does. The first call may compile it."""
+    if config.qjl:
+        return "the kernels make no QJL sketch, which costs more than the codes it aids"
+    if config.codebook in ("trellis", "query-trellis"):
+        return "the kernels compare with boundaries, and a trellis is searched"
+    if head_dim not in C_HEAD_DIMS:
+        return _other_head_dim(head_dim)
+    try:
+        native_quantizer.kernel(config.codebook_bits, head_dim)
+    except native.NotCompiled as error:
+        return str(error)
+    return None
 
 
 def why_dense(
-    device: torch.device, quantizers: tuple, query_groups: int, exact_window: int = 0
+    device: torch.device, sides: Sides, query_groups: int, exact_window: int = 0
 ) -> str | None:
-    """Why a cache keeps dense codes in place of pages; None if it keeps pages.
-
-    quantizers: of keys and of values. query_groups: query heads per KV head.
-    """
+    """Why a cache keeps dense codes in place of pages; None if it keeps pages."""
     if device.type not in PAGED_DEVICES:
         return "pages need a CUDA device"
     if find_spec("triton") is None:
@@ -43,27 +80,64 @@ def why_dense(
         return "the kernels keep no exact window"
     if query_groups > MOST_QUERIES:
         return f"{query_groups} query heads share a KV head, and the kernels take {MOST_QUERIES}"
-    reasons = (why_not(quantizer) for quantizer in quantizers)
+    reasons = (why_not(quantizer) for quantizer in sides)
     return next((reason for reason in reasons if reason is not None), None)
 
 
 def why_not(quantizer: TurboQuantizer) -> str | None:
-    """What the kernels lack for the vectors of a quantizer, or None."""
-    if not isinstance(quantizer, TurboQuantizer):
-        return "one side stays exact"
+    """What the Triton kernels lack for the vectors of a quantizer, or None."""
+    reason = _why_not_levels(quantizer)
+    if reason is not None:
+        return reason
     head_dims = f"head_dim is {quantizer.head_dim}, and the kernels know {_listed(HEAD_DIMS)}"
     reasons = {
-        "the kernels read no QJL sketch, which costs more than the codes it aids": (
-            quantizer.sketch is not None
-        ),
-        "the kernels compute levels one by one, and a trellis has none": (
-            not isinstance(quantizer.codebook, ScalarCodebook)
-        ),
         "the kernels keep scales in fp16": quantizer.scale_bits != 16,
         "the kernels always rotate": not isinstance(quantizer.rotation, HadamardRotation),
         head_dims: quantizer.head_dim not in HEAD_DIMS,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def why_not_c(sides: Sides, query_groups: int, exact_window: int = 0) -> str | None:
+    """Why compiled C does not attend on a CPU, None if it does. The first call may compile it."""
+    if exact_window:
+        return "the kernels keep no exact window"
+    return _why_not_c(*sides, query_groups)
+
+
+@lru_cache(maxsize=64)
+def _why_not_c(keys: TurboQuantizer, values: TurboQuantizer, query_groups: int) -> str | None:
+    for quantizer in (keys, values):
+        reason = _why_not_levels(quantizer)
+        if reason is not None:
+            return reason
+    if keys.head_dim not in C_HEAD_DIMS:
+        return _other_head_dim(keys.head_dim)
+    bits, of_values = keys.codebook.bits, values.codebook.bits
+    if bits != of_values:
+        return f"keys take {bits} bits and values {of_values}, and the kernels know one width"
+    if bits == 1:
+        return "the kernels know 2 to 4 bits"
+    try:
+        native_attention.kernel(bits, keys.head_dim, query_groups)
+    except native.NotCompiled as error:
+        return str(error)
+    return None
+
+
+def _why_not_levels(quantizer: TurboQuantizer) -> str | None:
+    """Why codes do not stand for levels one by one, or None."""
+    if not isinstance(quantizer, TurboQuantizer):
+        return "one side stays exact"
+    if quantizer.sketch is not None:
+        return "the kernels read no QJL sketch, which costs more than the codes it aids"
+    if not isinstance(quantizer.codebook, ScalarCodebook):
+        return "the kernels compute levels one by one, and a trellis has none"
+    return None
+
+
+def _other_head_dim(head_dim: int) -> str:
+    return f"head_dim is {head_dim}, and the kernels know multiples of 16 from 32 to 256"
 
 
 def _listed(numbers: tuple[int, ...]) -> str:
