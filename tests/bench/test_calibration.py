@@ -6,7 +6,6 @@ import torch
 from turbo_kv.bench import calibration
 from turbo_kv.bench.head_basis import (
     SplitQuantizer,
-    _turning,
     balanced,
     from_weights,
     in_bytes,
@@ -66,17 +65,6 @@ def test_a_basis_in_bytes_is_nearly_the_same_and_its_bytes_are_counted():
     assert (kept - basis).norm() < 0.02 * basis.norm()
 
 
-def test_moments_over_positions_keep_their_trace_and_forget_fast_phases():
-    cos_sin = RopeTable.from_config(load("tiny").model.config).cos_sin(0, calibration.POSITIONS)
-    sigma = moment(4)
-    turned = _turning(sigma, cos_sin)
-    trace = torch.einsum("hii->h", sigma)
-    assert torch.allclose(torch.einsum("hii->h", turned), trace, rtol=1e-4)
-    first, partner = turned[:, 0, 0], turned[:, 32, 32]
-    assert ((first - partner).abs() < 0.3 * (first + partner)).all()
-    assert not torch.allclose(sigma[:, 0, 0], sigma[:, 32, 32], rtol=0.3)
-
-
 def test_bases_of_weights_know_no_text():
     layer = load("tiny").model.model.layers[3]
     cos_sin = RopeTable.from_config(load("tiny").model.config).cos_sin(0, calibration.POSITIONS)
@@ -90,6 +78,7 @@ def test_bases_of_weights_know_no_text():
 def rows():
     patch = pytest.MonkeyPatch()
     patch.setattr(calibration, "CODEBOOKS", ("lloyd-max",))
+    patch.setattr(calibration, "HEEDING_OVER", "lloyd-max")
     loaded = load("tiny")
     tokens = prepare(loaded.tokenizer, None, 512, 8192).tokens
     yield {(row.bits, row.bases): row for row in calibration.measure(loaded.model, tokens, "text")}
@@ -109,3 +98,6 @@ def test_the_study_counts_the_bases_and_compares_at_equal_bits(rows):
     assert rows[3, "weights"].bases_bytes == 0
     assert prompt.ratio < 0.85
     assert prompt.at_equal_bits > prompt.ratio
+    heeding = rows[3, "queries"]
+    assert heeding.bits_per_value == plain.bits_per_value
+    assert heeding.quality.kl.mean < 0.8 * plain.quality.kl.mean

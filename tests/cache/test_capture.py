@@ -10,6 +10,7 @@ from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
 from turbo_kv.cache import capture as capture_module
 from turbo_kv.cache.capture import capture
+from turbo_kv.cache.query_metric import POSITIONS
 from turbo_kv.cache.rope import RopeTable
 
 VOCABULARY = 128
@@ -144,7 +145,7 @@ def test_the_attention_setting_comes_back_even_after_an_error(
 
 def test_uses_only_what_mps_has(random_qwen2, monkeypatch):
     table = RopeTable.from_config(random_qwen2.config)
-    table.cos_sin(0, 700)  # built in float64, on the CPU wherever the model is
+    table.cos_sin(0, POSITIONS)  # built in float64, on the CPU wherever the model is
     monkeypatch.setattr(RopeTable, "from_config", lambda config: table)
     ids = tokens(700)
     with MpsMode() as mode:

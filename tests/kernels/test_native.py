@@ -20,7 +20,7 @@ ASK = f"from turbo_kv.kernels.native import library; print(library('attend', **{
 def empty_folder(tmp_path, monkeypatch):
     """Nothing compiled yet, and nothing remembered."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    remembered = (library, native._target, choose._why_not_c)
+    remembered = (library, native._target, choose._why_not_compiled)
     for each in remembered:
         each.cache_clear()
     yield tmp_path / "turbo_kv" / "kernels"

@@ -125,7 +125,7 @@ def test_a_model_speaks_alike_through_c_and_through_pytorch(random_qwen2, monkey
     random_qwen2.set_attn_implementation("turbo_kv")
     logits = []
     for reason in (None, "no C compiler was found"):
-        monkeypatch.setattr(choose, "_why_not_c", lambda *_, reason=reason: reason)
+        monkeypatch.setattr(choose, "_why_not_compiled", lambda *_, reason=reason: reason)
         cache = TurboKVCache(random_qwen2.config)
         random_qwen2(tokens[:, :30], cache=cache)
         logits.append(random_qwen2(tokens[:, 30:], cache=cache).logits)

@@ -38,6 +38,7 @@ from turbo_kv.models.text import prepare
 from turbo_kv.quant.config import QuantConfig
 
 CODEBOOKS = ("lloyd-max", "trellis")
+HEEDING_OVER = "trellis"  # what query-trellis is held against
 CONTEXT = 2048
 CHUNK = 512
 
@@ -101,7 +102,7 @@ def measure(model: PreTrainedModel, tokens: torch.Tensor, text: str) -> list[Row
             caches[codebook, 3, name], size = _split_cache(model, plain, found)
             sizes[codebook, 3, name] = size if name == "prompt" else 0
     heeding = replace(plain, codebook="query-trellis")
-    caches["trellis", 3, "queries"] = TurboKVCache.for_model(model, heeding, read_back=True)
+    caches[HEEDING_OVER, 3, "queries"] = TurboKVCache.for_model(model, heeding, read_back=True)
     held = 2 * len(caches["lloyd-max", 3, "none"].layers) * model.config.num_key_value_heads
     values = held * caches["lloyd-max", 3, "none"].plan.head_dim
     made, bits_held = lock_step(model, tokens, caches, values=values, chunk=CHUNK)

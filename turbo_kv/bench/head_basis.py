@@ -47,8 +47,8 @@ def from_prompt(
     here = tuple(table[: keys.shape[1]] for table in cos_sin)
     unrotated = remove_rope(keys, *here)
     weights = _score_weights(layer, attention).unsqueeze(-1)  # (H_q, T, 1)
-    turned = remove_rope(queries, *here) * weights.sqrt()
-    grouped = turned.unflatten(0, (len(keys), -1)).flatten(1, 2)  # (H_kv, G T, D)
+    weighted = remove_rope(queries, *here) * weights.sqrt()
+    grouped = weighted.unflatten(0, (len(keys), -1)).flatten(1, 2)  # (H_kv, G T, D)
     centred = unrotated - unrotated.mean(1, keepdim=True)
     return Moments(
         (turned(_second(centred), cos_sin), turned(_second(grouped), cos_sin)),

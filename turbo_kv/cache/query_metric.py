@@ -38,7 +38,7 @@ def query_metrics(model: PreTrainedModel) -> list[Tensor | None]:
 
 def turned(second: Tensor, cos_sin: tuple[Tensor, Tensor]) -> Tensor:
     """The mean of R(p) S R(p)ᵀ over SAMPLES of POSITIONS p, of S (H, D, D)."""
-    at = torch.linspace(0, POSITIONS - 1, SAMPLES).long()
+    at = torch.arange(0, POSITIONS, POSITIONS // SAMPLES)
     cos, sin = (table[at].unsqueeze(1) for table in cos_sin)  # (P, 1, D)
     once = apply_rope(second.unsqueeze(0), cos, sin)  # rows of S turned: S R(p)ᵀ, (P, H, D, D)
     return apply_rope(once.mT, cos, sin).mean(0)

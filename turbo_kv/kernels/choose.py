@@ -102,24 +102,23 @@ def why_not_c(sides: Sides, query_groups: int, exact_window: int = 0) -> str | N
     """Why compiled C does not attend on a CPU, None if it does. The first call may compile it."""
     if exact_window:
         return "the kernels keep no exact window"
-    return _why_not_c(*sides, query_groups)
-
-
-@lru_cache(maxsize=64)
-def _why_not_c(keys: TurboQuantizer, values: TurboQuantizer, query_groups: int) -> str | None:
-    for quantizer in (keys, values):
-        reason = _why_not_levels(quantizer)
-        if reason is not None:
-            return reason
+    keys, values = sides
+    if reason := _why_not_levels(keys) or _why_not_levels(values):
+        return reason
     if keys.head_dim not in C_HEAD_DIMS:
         return _other_head_dim(keys.head_dim)
     bits, of_values = keys.codebook.bits, values.codebook.bits
     if bits != of_values:
         return f"keys take {bits} bits and values {of_values}, and the kernels know one width"
+    return _why_not_compiled(bits, keys.head_dim, query_groups)
+
+
+@lru_cache(maxsize=64)
+def _why_not_compiled(bits: int, head_dim: int, query_groups: int) -> str | None:
     if bits == 1:
         return "the kernels know 2 to 4 bits"
     try:
-        native_attention.kernel(bits, keys.head_dim, query_groups)
+        native_attention.kernel(bits, head_dim, query_groups)
     except native.NotCompiled as error:
         return str(error)
     return None

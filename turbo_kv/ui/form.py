@@ -78,7 +78,7 @@ def _switches(page: dict[str, gr.Component], request: Request) -> None:
                 list(get_args(Codebook)),
                 value=config.codebook,
                 label="Codebook",
-                info="trellis: less error in the same bytes, slower to code",
+                info="trellis: less error in the same bytes, slower to code; query-trellis: least",
                 elem_id="codebook",
             )
             page["scale_bits"] = gr.Radio(
