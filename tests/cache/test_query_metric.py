@@ -1,5 +1,7 @@
 """Laws of what is known of queries from weights alone, and of a cache that heeds it."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -80,3 +82,14 @@ def test_what_has_no_query_projection_of_its_own_is_refused(seen):
         assert query_metrics(model)[0] is None
     finally:
         del model.model.layers[0].self_attn.q_norm
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8])
+def test_quantized_weights_say_nothing_of_queries(random_qwen2, dtype):
+    model = deepcopy(random_qwen2)
+    projection = model.model.layers[1].self_attn.q_proj
+    codes = torch.zeros(projection.weight.shape, dtype=dtype)
+    projection.weight = torch.nn.Parameter(codes, requires_grad=False)
+    metrics = query_metrics(model)
+    assert metrics[0] is not None
+    assert metrics[1] is None

@@ -61,8 +61,10 @@ def test_a_label_turns_to_where_there_is_room():
 
 
 def test_words_in_tables_and_legends_are_words():
-    html = table("Numbers", ("<b>", "n"), [("<script>", "1")]) + legend(("line", "exact", "<u>"))
+    html = table("Numbers", ("<b>", "n"), [("<script>", "1")], "<i>")
+    html += legend(("line", "exact", "<u>"))
     assert "<script>" not in html
     assert "<u>" not in html
+    assert "<i>" not in html
     assert html.count("<tr>") == 2
     assert 'tabindex="0"' in html  # a table that scrolls is reached by the keyboard

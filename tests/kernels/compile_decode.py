@@ -17,8 +17,7 @@ from turbo_kv.kernels.levels import codes, find_levels
 from turbo_kv.kernels.pages import FIELDS, ROWS
 from turbo_kv.quant import fast, lloyd_max
 
-HALVES = ("query_states", "key_scales", "value_scales", "key_matrix", "value_matrix", "table",
-          "key_mean")  # fmt: skip
+HALVES = ("query_states", "key_scales", "value_scales", "key_matrix", "table", "key_mean")
 SINGLES = ("cos", "sin", "outputs", "sums_out")
 POINTERS = {
     **dict.fromkeys(HALVES, "*fp16"),

@@ -59,7 +59,9 @@ def compiled(head_dim: int, bits: int):
         constexprs={(names.index(name),): value for name, value in constants.items()},
         attrs={(names.index(name),): [["tt.divisibility", 16]] for name in ALIGNED},
     )
-    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 1})
+    return triton.compile(
+        source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 1, "num_stages": 1}
+    )
 
 
 def loops(cubin: bytes) -> list[list[str]]:

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("triton", reason="Triton has no wheel for this platform")
 SCRIPT = Path(__file__).with_name("compile_decode.py")
 MOST = {("64", "fast"): 4.1, ("128", "fast"): 3.6}  # instructions per value
-FEW = 4  # spills that one Triton leaves in the loop and another does not
+FEW = 6  # spills that one Triton leaves in the loop and another does not
 
 
 @pytest.mark.parametrize(("head_dim", "codebook"), MOST)

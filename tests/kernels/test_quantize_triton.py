@@ -65,7 +65,7 @@ def assert_coded_as_the_reference(x, pages, quantizer):
 CASES = {  # bits, head_dim, codebook, dtype, tokens of each launch
     "3 bits, one prompt": (3, 128, "lloyd-max", torch.float32, (0, 96)),
     "3 bits, fast, in turns": (3, 64, "fast", torch.bfloat16, (0, 63, 64, 90)),
-    "2 bits": (2, 32, "lloyd-max", torch.float16, (0, 120, 131)),
+    "2 bits": (2, 64, "lloyd-max", torch.float16, (0, 120, 131)),
     "4 bits": (4, 64, "lloyd-max", torch.float32, (0, 1, 70)),
 }
 
@@ -115,11 +115,11 @@ def test_a_token_leaves_the_others_as_they_were():
 
 
 def test_vectors_of_zeros_and_infinities_are_told_by_their_scales():
-    quantizer = TurboQuantizer(32, QuantConfig(), DEVICE)
-    keys = normal(1, 1, 4, 32)
+    quantizer = TurboQuantizer(64, QuantConfig(), DEVICE)
+    keys = normal(1, 1, 4, 64)
     keys[:, :, 1] = 0
     keys[:, :, 2, 5] = float("inf")
-    pages = poisoned((1, 1, page_tokens(3), 32), 3)
+    pages = poisoned((1, 1, page_tokens(3), 64), 3)
     write((keys, keys), pages, (quantizer,) * 2, None, (0, 4))
     for side in pages:
         assert side.scales[0, 0, 1] == 0

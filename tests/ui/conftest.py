@@ -19,6 +19,7 @@ from turbo_kv.ui.engine import Map
 from turbo_kv.ui.precomputed import Precomputed
 from turbo_kv.ui.session import first
 
+STAMP = {"date": "2026-01-01T00:00:00", "torch": "2", "python": "3"}
 PLAIN = QuantConfig(centering="off")
 
 
@@ -42,7 +43,7 @@ def stored() -> Precomputed:
     maps = {(r.config, *session.selected): a_map() for r in both}
     lessons = precomputed.read().lessons
     norms = Norms(*(getattr(lessons.norms, n)[: reports.LAYERS] for n in ("constant", "content")))
-    return Precomputed(session, maps, replace(lessons, norms=norms), "today")
+    return Precomputed(session, maps, replace(lessons, norms=norms), STAMP)
 
 
 @pytest.fixture

@@ -149,6 +149,14 @@ def test_a_new_run_redraws_the_lessons_only_while_they_are_in_view(learn, stored
         assert ("lesson" in page) == is_open
 
 
+def test_a_tab_that_shows_its_lesson_is_not_drawn_again_under_a_visitor_s_click(learn, stored):
+    event = SimpleNamespace(value="Learn")
+    shown = last(learn.forward(None, Walk()))["walk"]
+    assert set(last(learn.enter(None, shown, event))) == {"walk"}
+    elsewhere = stored.session.select(1, 0)
+    assert "lesson" in last(learn.enter(elsewhere, shown, event))
+
+
 def test_what_a_visitor_wrote_is_text_in_a_lesson(stored):
     hostile = "<img src=x>${1}"
     measured = stored.lessons

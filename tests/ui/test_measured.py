@@ -33,7 +33,7 @@ def test_the_finding_counts_what_is_measured():
     ]
     stored = {"claims": claims, "machines": {"a GPU": MADE, "a CPU": MADE}}
     assert (
-        "1 of 2 claims are measured, on a GPU (2026-01-02) and a CPU (2026-01-02)."
+        "1 of 2 claims are measured, on a GPU (2026-01-02), a CPU (2026-01-02)."
         in measured.html(stored)
     )
 

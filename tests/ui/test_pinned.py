@@ -27,9 +27,9 @@ def test_a_pinned_result_stays_beside_switches_runs_and_selections(actions):
     page = merged(actions.select_query(session, chosen(1, 2)))
     for name in GRIDS:
         assert page[name]["visible"]
-        assert "pinned, the precomputed result" in page[name]["value"]["name"]
+        assert "Pinned: the precomputed result" in page[name]["value"]["name"]
     assert page["pinned_attention_grid"]["value"]["selected"] == [1, 2]
-    assert page["key_grid"]["caption"] == "now"
+    assert page["key_grid"]["caption"] == "Now"
     assert "Bits 3, Centring mean" in page["pinned"]["value"]
     assert "Bits 2, Centring mean" in page["pinned"]["value"]
 

@@ -105,7 +105,7 @@ def test_the_formula_equals_the_stored_bytes():
 
 def test_names_from_outside_are_shown_as_text():
     text = replace(MEAN.text, name="<img src=x onerror=alert(1)>")
-    assert "<img" not in headline.html(replace(MEAN, text=text), precomputed=False)
+    assert "<img" not in headline.html(replace(MEAN, text=text), beforehand=False)
 
 
 def test_the_bar_leaves_out_what_is_not_stored():

@@ -1,7 +1,7 @@
 """Split-K decode attention on bf16 keys and values in Triton: the packed kernel's fair opponent.
 
-The same skeleton: programs own runs of tokens, the queries of a KV head share its keys, and the
-same second launch weighs the runs together. Knows nothing of codes.
+The same skeleton: programs own runs of tokens, the queries of a KV head share its keys, the same
+second launch weighs the runs together, and both launches start early. Knows nothing of codes.
 """
 
 import torch
@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from turbo_kv.kernels.decode_kernel import decode_combine
+from turbo_kv.kernels.decode_triton import combined
 
 LOG2_E = 1.4426950408889634
 QUERIES = 8
@@ -36,14 +37,14 @@ def attention(
         BLOCK=block,
         num_warps=4,
         num_stages=3,
+        launch_pdl=True,
     )
     decode_combine[(batch * query_heads,)](
-        *(parts, sums, None, out, splits, groups),
+        *(parts, sums, None, None, out, splits, groups),
         D=head_dim,
-        BLOCK=triton.next_power_of_2(splits),
-        CENTRED=False,
-        PDL=False,
-        num_warps=4,
+        **combined(splits),
+        PDL=True,
+        launch_pdl=True,
     )
     return out
 
@@ -53,6 +54,8 @@ def _split(
     query_states, keys, values, parts, sums, scaling, tokens, run,
     G: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
+    tl.extra.cuda.gdc_wait()
+    tl.extra.cuda.gdc_launch_dependents()
     head = tl.program_id(0).to(tl.int64)
     split = tl.program_id(1)
     column = tl.arange(0, 16)

@@ -73,6 +73,8 @@ METHODS = (
     ours("2 bits", bits=2),
     ours("3 bits, trellis", codebook="trellis"),
     ours("3 bits, trellis, 8-bit scales", codebook="trellis", scale_bits=8),
+    ours("3 bits, query-trellis", codebook="query-trellis"),
+    ours("3 bits, query-trellis, 8-bit scales", codebook="query-trellis", scale_bits=8),
     ours("3 bits, 8-bit scales", scale_bits=8),
     ours("3 bits, fast", codebook="fast"),
     ours("3 bits, keys only", quantize="keys"),

@@ -19,7 +19,7 @@ POSITIONS = 2048
 SAMPLES = 64
 NO_QUERY_METRIC = (
     "codebook 'query-trellis' reads the weights of the query projection, and this layer has none "
-    "of its own or norms its queries after it; choose 'trellis'"
+    "of its own, keeps them quantized, or norms its queries after it; choose 'trellis'"
 )
 
 
@@ -50,6 +50,8 @@ def _metric(layer: torch.nn.Module, cos_sin: tuple[Tensor, Tensor]) -> Tensor | 
     if projection is None or hasattr(attention, "q_norm"):
         return None
     weight, norm = (parameter_of(each, "weight") for each in (projection, layer.input_layernorm))
+    if type(weight) is not Tensor or not weight.is_floating_point():
+        return None
     rows = weight.float().unflatten(0, (-1, attention.head_dim)) * norm.float()
     second = rows @ rows.mT  # (H_q, D, D)
     bias = parameter_of(projection, "bias")

@@ -102,8 +102,8 @@ def legend(*entries: tuple[str, str, str]) -> str:
     return f'<ul class="key-list">{items}</ul>'
 
 
-def table(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """The numbers behind a chart, folded away; the first column names the row."""
+def table(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]], unfold: str) -> str:
+    """The numbers behind a chart, folded away behind `unfold`; the first column names the row."""
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
     body = "".join(
         f'<tr><th scope="row">{escape(first)}</th>'
@@ -112,7 +112,7 @@ def table(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str
         for first, *rest in rows
     )
     return (
-        '<details class="as-table"><summary>Show as table</summary>'
+        f'<details class="as-table"><summary>{escape(unfold)}</summary>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)}">'
         f'<table class="layers"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
         "</div></details>"

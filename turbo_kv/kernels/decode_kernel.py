@@ -48,17 +48,19 @@ def _exact_dot(a, vectors):
 @triton.jit
 def _tile(
     state, keys, values, key_scales, value_scales, queries, query_sums, mean,
-    tile, first, length, last_key, last_value,
+    tile, stride, first, length, last_key, last_value,
     WARPS: tl.constexpr, D: tl.constexpr, PER: tl.constexpr, KEYS: tl.constexpr,
     VALUES: tl.constexpr, CENTRED: tl.constexpr,
 ):  # fmt: skip
     """The state after W more pages: key words and scales of a tile, output, maximum, sums, surplus.
 
-    The next tile's keys fly while this one's values are weighed.
+    The keys of the next tile, `stride` tiles on, fly while this one's values are weighed.
     """
     key_words, key_scale, output, maximum, sums, surplus, real, imag = state
     F: tl.constexpr = PER[0]
-    value_scale = scales_of(value_scales, tile, first, length, WARPS, F)
+    if PER[0] == PER[1]:
+        value_words = value_words_of(values, tile, 0, last_value, WARPS, D, PER)
+    value_scale = scales_of(value_scales, tile, last_key, WARPS, F)
     token = (tile * WARPS + tl.arange(0, WARPS))[:, None] * (16 * F) + tl.arange(0, 16)[None, :]
     if CENTRED:
         turned_real = operand(real, D // 32, WARPS)
@@ -66,7 +68,8 @@ def _tile(
         base = tl.sum(turned_real, 1)[:, None, :]
         turned_real = turned_real.to(tl.float16)
         _, _, pair = pairs(D // 32, WARPS)
-        pair += WARPS * 16 * F * D + tl.minimum(tile, 0) * 4  # 0, as for the table
+        pair += tl.minimum(stride * WARPS, last_key) * (16 * F * D)
+        pair += tl.minimum(tile, 0) * 4  # 0, as for the table
         real, imag = turn(real, imag, tl.load(mean[1] + pair), tl.load(mean[2] + pair))
     scores = ()
     for s in tl.static_range(F):
@@ -83,10 +86,8 @@ def _tile(
         scores = scores + (tl.where(there[:, :, None], score, EMPTY),)
     if CENTRED:
         scores = add_mean(scores, mean[0], turned_real, turned_imag, tile, WARPS, D, F)
-    if PER[0] == PER[1]:
-        value_words = value_words_of(values, tile, 0, last_value, WARPS, D, PER)
-    key_words = key_words_of(keys, tile + 1, last_key, WARPS, D)
-    key_scale = scales_of(key_scales, tile + 1, first, length, WARPS, F)
+    key_words = key_words_of(keys, tile + stride, last_key, WARPS, D)
+    key_scale = scales_of(key_scales, tile + stride, last_key, WARPS, F)
     highest = scores[0]
     for s in tl.static_range(1, F):
         highest = tl.maximum(highest, scores[s])
@@ -107,7 +108,8 @@ def _tile(
             words = value_words_of(values, tile, s, last_value, WARPS, D, PER).to(tl.int32)
             code = (words >> bit[:, None, None]) & ((1 << VALUES.bits) - 1)
             levels = level_of(code, 1, VALUES)
-        scale = value_scale[s].to(tl.float32)
+        there = valid(token + 16 * s, first, length)
+        scale = tl.where(there, value_scale[s].to(tl.float32), 0.0)
         if VALUES.raw:
             step = VALUES.step[s] if PER[0] == PER[1] else 2.0**-VALUES.bits
             weights = weights * (scale * step)[:, :, None]
@@ -121,21 +123,23 @@ def _tile(
 @triton.jit(do_not_specialize=["key_pages", "value_pages", "groups", "kv_heads"])
 def decode_split(
     query_states, keys, key_scales, values, value_scales, lengths, firsts,
-    key_matrix, value_matrix, key_mean, table, cos, sin,
+    key_matrix, key_mean, table, cos, sin,
     outputs, sums_out, scaling, key_pages, value_pages, groups, kv_heads,
     WARPS: tl.constexpr, D: tl.constexpr,
     PER: tl.constexpr, KEYS: tl.constexpr, VALUES: tl.constexpr, CENTRED: tl.constexpr,
     PADDED: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Attention of one KV head's queries over one run of pages; grid (B · H_kv, splits).
+    """Attention of one KV head's queries over every splits-th tile; grid (B · H_kv, splits).
 
-    outputs (B · H_kv, splits, 8, D), un-rotated; sums_out (B · H_kv, splits, 8), log-sum-exp; fp32.
+    outputs (B · H_kv, splits, 8, D), rotated and in the order of `value_channel`;
+    sums_out (B · H_kv, splits, 8), log-sum-exp; both fp32.
     """
     F: tl.constexpr = PER[0]
     head = tl.program_id(0).to(tl.int64)
     split = tl.program_id(1)
     splits = tl.num_programs(1)
     if PDL:
+        tl.extra.cuda.gdc_wait()
         tl.extra.cuda.gdc_launch_dependents()
     length = tl.load(lengths)
     first = None
@@ -144,9 +148,7 @@ def decode_split(
         first = tl.load(firsts + head // kv_heads)
         begin = first // (16 * F * WARPS)
     end = tl.cdiv(length, 16 * F * WARPS)
-    run = tl.cdiv(tl.maximum(end - begin, 0), splits)
-    begin = begin + split * run
-    end = tl.minimum(begin + run, end)
+    begin += split
     keys += head * key_pages * (16 * D)
     values += head * value_pages * (16 * D)
     key_scales += head * key_pages * (16 * PER[0])
@@ -154,9 +156,9 @@ def decode_split(
 
     last_key = key_pages - 1
     last_value = value_pages - 1
-    # The first words fly while the queries are rotated.
+    # The first words fly while the queries are rotated; they do not wait for the length.
     key_words = key_words_of(keys, begin, last_key, WARPS, D)
-    key_scale = scales_of(key_scales, begin, first, length, WARPS, F)
+    key_scale = scales_of(key_scales, begin, last_key, WARPS, F)
 
     column = tl.arange(0, QUERIES)
     channel = tl.arange(0, D)
@@ -186,10 +188,10 @@ def decode_split(
         real,
         imag,
     )
-    for tile in range(begin, end):
+    for tile in range(begin, end, splits):
         state = _tile(
             state, keys, values, key_scales, value_scales, queries, query_sums, mean,
-            tile, first, length, last_key, last_value,
+            tile, splits, first, length, last_key, last_value,
             WARPS, D, PER, KEYS, VALUES, CENTRED,
         )  # fmt: skip
 
@@ -202,34 +204,61 @@ def decode_split(
     total = tl.sum(tl.sum(sums, 1) * weight, 0)
     some = total > 0
     total = tl.where(some, total, 1.0)
-    output = tl.sum(output * weight[:, None, :], 0) * (VALUES.gain * VALUES.peak / total)[None, :]
-    inverse = tl.load(value_matrix + value_channel(channel)[:, None] * D + tl.arange(0, D)[None, :])
-    output = _exact_dot(tl.trans(inverse), output)
-    place = head * splits + split
-    tl.store(outputs + (place * QUERIES + column)[None, :] * D + channel[:, None], output)
-    log_sum = tl.where(some, highest + tl.log2(total), EMPTY)
-    tl.store(sums_out + place * QUERIES + column, log_sum)
+    factor = weight * (VALUES.gain * VALUES.peak / total)[None, :]
+    output = _warps_together(output * factor[:, None, :], WARPS, D)
+    place = (head * splits + split) * QUERIES + column
+    tl.store(outputs + place[None, :] * D + channel[:, None], output)
+    tl.store(sums_out + place, tl.where(some, highest + tl.log2(total), EMPTY))
+
+
+@triton.jit
+def _warps_together(x, WARPS: tl.constexpr, D: tl.constexpr):
+    """The sum (D, 8) of x (WARPS, D, 8): halves change hands in far fewer steps than `tl.sum`."""
+    tl.static_assert(WARPS == 4)
+    left, right = tl.split(x.reshape(2, 2, D, QUERIES).permute(0, 2, 3, 1))
+    left, right = tl.split((left + right).permute(1, 2, 0))
+    return left + right
 
 
 @triton.jit(do_not_specialize=["splits", "groups"])
 def decode_combine(
-    outputs, sums, value_mean, attended, splits, groups,
-    D: tl.constexpr, BLOCK: tl.constexpr, CENTRED: tl.constexpr,
-    PDL: tl.constexpr,
+    outputs, sums, matrix, value_mean, attended, splits, groups,
+    D: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Weigh the splits of one query head together; grid (B · H_q,). BLOCK: at least the splits."""
+    """Weigh the splits of one query head together and un-rotate the sum; grid (B · H_q,).
+
+    matrix: of the values, (D, D); None for outputs that are not rotated and in order.
+    BLOCK: at least the splits, a power of two. CHUNK: how many are summed in one place.
+    """
     query = tl.program_id(0).to(tl.int64)
     head = query // groups
     channel = tl.arange(0, D)
-    split = tl.arange(0, BLOCK)
+    if matrix is not None:  # while the splits still run
+        inverse = tl.load(matrix + value_channel(channel)[:, None] * D + channel[None, :])
+    if value_mean is not None:
+        mean = tl.load(value_mean + head * D + channel).to(tl.float32)
     if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
-    place = (head * splits + split) * 8 + query % groups
-    log_sum = tl.load(sums + place, split < splits, -1e30)
-    weight = tl.exp2(log_sum - tl.max(log_sum, 0))
-    weight = tl.where(split < splits, weight, 0.0)
-    part = tl.load(outputs + place[:, None] * D + channel[None, :], (split < splits)[:, None], 0.0)
-    output = tl.sum(part * weight[:, None], 0) / tl.sum(weight, 0)
-    if CENTRED:
-        output += tl.load(value_mean + head * D + channel).to(tl.float32)
+    outputs += (head * splits * 8 + query % groups) * D
+    sums += head * splits * 8 + query % groups
+    parts = ()
+    for start in tl.static_range(0, BLOCK, CHUNK):
+        split = (start + tl.arange(0, CHUNK))[:, None]
+        place = outputs + split * (8 * D) + channel[None, :]
+        parts += (tl.load(place, split < splits, 0.0),)
+    split = tl.arange(0, BLOCK)
+    log_sum = tl.load(sums + split * 8, split < splits, EMPTY)
+    highest = tl.max(log_sum, 0)
+    total = tl.sum(tl.where(split < splits, tl.exp2(log_sum - highest), 0.0), 0)
+    weighted = tl.zeros((CHUNK, D), tl.float32)
+    for start in tl.static_range(0, BLOCK, CHUNK):
+        split = start + tl.arange(0, CHUNK)
+        weight = tl.exp2(tl.load(sums + split * 8, split < splits, EMPTY) - highest)
+        weighted += parts[start // CHUNK] * weight[:, None]
+    output = tl.sum(weighted, 0) / total
+    if matrix is not None:
+        output = tl.sum(inverse.to(tl.float32) * output[:, None], 0)
+    if value_mean is not None:
+        output += mean
     tl.store(attended + query * D + channel, output.to(attended.dtype.element_ty))

@@ -12,7 +12,9 @@ that all pages share. That product is fp16, so it is exact to 1e-4 where the mea
 that turn slowly, as Qwen2.5's does. Codes become levels by arithmetic (levels.py).
 
 Lengths are read on the device and the grid depends on capacity alone, so that a CUDA graph stays
-valid while a cache grows. Does not know who fills the pages, nor transformers.
+valid while a cache grows. Programs take pages in turn, so none waits for the length to know its
+first one, and each launch is prepared while the one before it ends. Does not know who fills the
+pages, nor transformers.
 """
 
 from dataclasses import dataclass
@@ -27,39 +29,33 @@ from turbo_kv.kernels.pages import FIELDS, Pages, page_tokens
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.quantizer import TurboQuantizer
 
-ROWS = 1024  # of a rotary table: a step of whole tiles is looked up in it
 LANES = 8  # queries that a program attends with, used or not
+WARPS = 4  # of a program; each reads a page
+CHUNK = 32  # splits that are summed in one place
+MOST_SPLITS = 256
 LOG2_E = 1.4426950408889634
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How the work is cut. warps: of a program. splits: programs per KV head; None: by the device.
+    """How the work is cut. splits: programs per KV head; None: by the device.
 
     programs: that one multiprocessor holds at once. registers: of a thread, at most.
-    pdl: start the second launch early.
     """
 
-    warps: int = 4
     splits: int | None = None
     programs: int = 2
     registers: int | None = None
-    pdl: bool = True
 
 
-def launch_for(head_dim: int, heads: int, bits: int) -> Launch:
-    """What was fastest on an H100 (2026-11-25, 3 bits) for `heads` KV heads over the batch."""
-    if head_dim == 64:
-        return Launch(programs=3, registers=168)
-    fits = 8 * page_tokens(bits) < ROWS  # a step of tiles, which is a row of the rotary table
-    return Launch(warps=8, programs=1) if heads >= 32 and fits else Launch()
+LAUNCHES = {64: Launch(programs=3, registers=168), 128: Launch()}  # head_dim -> fastest on an H100
 
 
 class PagedAttention:
     """Attention of one query per head on `Pages` coded by two quantizers; tables are made here.
 
     cos, sin: fp32 (T, D) of the quantizers' rotary table, T at least the capacity of every page
-    container and 1,024; None if nothing is centred. launch: `launch_for` the shape by default.
+    container; None if nothing is centred. launch: LAUNCHES has the default.
     Raises ValueError for what the kernel does not read.
     """
 
@@ -74,10 +70,8 @@ class PagedAttention:
         reasons = filter(None, map(why_not, (key_quantizer, value_quantizer)))
         if reason := next(reasons, None):
             raise ValueError(f"these pages cannot be attended: {reason}; keep them dense")
-        if cos is not None and len(cos) < ROWS:
-            raise ValueError(f"a rotary table of {len(cos)} rows; pass {ROWS:,} or more")
         self.head_dim = key_quantizer.head_dim
-        self.launch = launch
+        self.launch = launch or LAUNCHES[self.head_dim]
         self.device = key_quantizer.codebook.windows.device
         inline = self.device.type == "cuda"
         self.key_matrix, peak = _matrix(key_quantizer)
@@ -115,45 +109,55 @@ class PagedAttention:
             )
         if center is not None and self.table is None:
             raise ValueError("the pages are centred; pass cos and sin when this is made")
+        if center is not None and len(self.cos) < keys.capacity:
+            raise ValueError(
+                f"a rotary table of {len(self.cos):,} rows for pages of {keys.capacity:,} tokens; "
+                "pass a row for each"
+            )
         scaling = head_dim**-0.5 if scaling is None else scaling
         heads = batch * kv_heads
-        launch = self.launch or launch_for(head_dim, heads, keys.bits)
-        splits = launch.splits or _splits(heads, keys, launch, query_states.device)
+        splits = self.launch.splits or _splits(heads, keys, self.launch, self.device)
         out = query_states.new_empty(query_states.shape)
         parts = torch.empty(heads, splits, LANES, head_dim, device=self.device)
         sums = torch.empty(heads, splits, LANES, device=self.device)
-        pdl = launch.pdl and self.device.type == "cuda"
-        registers = {"maxnreg": launch.registers} if launch.registers else {}
+        early = {"launch_pdl": True} if self.device.type == "cuda" else {}
+        registers = {"maxnreg": self.launch.registers} if self.launch.registers else {}
         decode_split[heads, splits](
             query_states.contiguous(),
             *(keys.words, keys.scales, values.words, values.scales, keys.length, first),
-            *(self.key_matrix, self.value_matrix),
+            self.key_matrix,
             None if center is None else center.key_mean,
             *(self.table, self.cos, self.sin),
             *(parts, sums, scaling * LOG2_E),
             *(keys.words.shape[2], values.words.shape[2], groups, kv_heads),
-            WARPS=launch.warps,
+            WARPS=WARPS,
             D=head_dim,
             PER=(FIELDS[keys.bits], FIELDS[values.bits]),
             KEYS=self.keys,
             VALUES=self.values,
             CENTRED=center is not None,
             PADDED=first is not None,
-            PDL=pdl,
-            num_warps=launch.warps,
+            PDL=bool(early),
+            num_warps=WARPS,
             num_stages=1,
+            **early,
             **registers,
         )
         decode_combine[(batch * query_heads,)](
-            *(parts, sums, None if center is None else center.value_mean, out, splits, groups),
+            *(parts, sums, self.value_matrix),
+            *(None if center is None else center.value_mean, out, splits, groups),
             D=head_dim,
-            BLOCK=1 << (splits - 1).bit_length(),
-            CENTRED=center is not None,
-            PDL=pdl,
-            num_warps=4,
-            **({"launch_pdl": True} if pdl else {}),
+            **combined(splits),
+            PDL=bool(early),
+            **early,
         )
         return out
+
+
+def combined(splits: int) -> dict[str, int]:
+    """What `decode_combine` is compiled with for so many splits."""
+    block = 1 << (splits - 1).bit_length()
+    return {"BLOCK": block, "CHUNK": min(block, CHUNK), "num_warps": 4 if block <= 64 else 8}
 
 
 def phase_table(cos: Tensor, sin: Tensor, bits: int) -> Tensor:
@@ -172,12 +176,13 @@ def phase_table(cos: Tensor, sin: Tensor, bits: int) -> Tensor:
 
 
 def _splits(heads: int, keys: Pages, launch: Launch, device: torch.device) -> int:
-    """Programs per KV head: enough to fill the device, none without a tile of its own."""
-    tiles = -(-keys.words.shape[2] // launch.warps)
+    """Programs per KV head: no more than the device holds at once, each with as many tiles."""
+    tiles = -(-keys.words.shape[2] // WARPS)
     if device.type != "cuda":
         return min(2, tiles)
     processors = torch.cuda.get_device_properties(device).multi_processor_count
-    return max(1, min(tiles, processors * launch.programs // heads))
+    most = max(1, min(MOST_SPLITS, processors * launch.programs // heads))
+    return -(-tiles // -(-tiles // most))
 
 
 def _matrix(quantizer: TurboQuantizer) -> tuple[Tensor, float]:

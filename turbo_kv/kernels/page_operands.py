@@ -98,11 +98,14 @@ def valid(token, first, length):
 
 
 @triton.jit
-def scales_of(scales, tile, first, length, WARPS: tl.constexpr, F: tl.constexpr):
-    """Scales of the tokens of a page for each warp, F times (WARPS, 16), fp16; 0 if not valid."""
-    token = (tile * WARPS + tl.arange(0, WARPS))[:, None] * (16 * F) + tl.arange(0, 16)[None, :]
+def scales_of(scales, tile, last, WARPS: tl.constexpr, F: tl.constexpr):
+    """Scales of a page for each warp, at most page `last`: F times (WARPS, 16), fp16.
+
+    Undefined where nothing is stored, so that loads need not wait for a length.
+    """
+    page = tl.minimum(tile * WARPS + tl.arange(0, WARPS), last)
+    token = page[:, None] * (16 * F) + tl.arange(0, 16)[None, :]
     loaded = ()
     for s in tl.static_range(F):
-        there = valid(token + 16 * s, first, length)
-        loaded = loaded + (tl.load(scales + token + 16 * s, there, 0.0),)
+        loaded = loaded + (tl.load(scales + token + 16 * s),)
     return loaded

@@ -1,8 +1,8 @@
 """New keys and values of one layer, centred, rotated, coded and written into pages: one launch.
 
-A program owns one page of one head. It runs along the page's fields; a field is 16 tokens, read in
-groups of 16 channels. With H_D = H_(D/16) ⊗ H_16 a group is multiplied by H_16 on the tensor cores,
-and groups are added and subtracted among each other in registers. An fp32 value is there the sum of
+A program is one warp and owns one page of one head. It runs along the page's fields; a field is 16
+tokens, mixed where they are loaded (token_tiles.py): groups of 16 channels by H_16 on the tensor
+cores, groups among each other by sums and differences. An fp32 value is there the sum of
 its upper ten bits of mantissa and the exact rest, so products keep 22 bits. H stays unnormalized:
 codes depend on y_i/‖y‖ alone, and scales divide by √D.
 
@@ -23,12 +23,19 @@ import triton.language as tl
 from torch import Tensor
 
 from turbo_kv.kernels.pages import FIELDS, FIRST_BIT, ROWS, Pages, page_count
+from turbo_kv.kernels.token_tiles import (
+    GROUP,
+    grouped,
+    hadamard,
+    mix_channels,
+    mix_groups,
+    tile,
+    twice,
+)
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.quantizer import TurboQuantizer
 
-HEAD_DIMS = (32, 64, 128)
 WEIGHT = tl.constexpr(2.0**21)  # 128 squares of the largest level, 7.5, stay below 2^31
-GROUP = tl.constexpr(16)  # channels that one product mixes
 
 
 def append(
@@ -68,6 +75,7 @@ def append(
         KEY_TABLES=tables(quantizers[0]),
         VALUE_TABLES=tables(quantizers[1]),
         num_warps=1,
+        num_stages=1,
     )
 
 
@@ -150,7 +158,7 @@ def _append(  # noqa: PLR0917 (a launch passes numbers and pointers)
 
 
 @triton.jit
-def _page(  # noqa: PLR0912, PLR0915, PLR0917
+def _page(  # noqa: PLR0915, PLR0917
     states, row_stride, words, scales, mean, matrix, matrix_row, cos, sin,
     first, start, stop,
     D: tl.constexpr, GROUPS: tl.constexpr, BITS: tl.constexpr,
@@ -159,116 +167,81 @@ def _page(  # noqa: PLR0912, PLR0915, PLR0917
     TABLES: tl.constexpr,
 ):  # fmt: skip
     """Code the tokens from `start` to `stop` that lie in the page beginning at slot `first`."""
+    CHUNKS: tl.constexpr = D // 32
     rows = tl.arange(0, ROWS)
-    channels = tl.arange(0, GROUP)
-    hadamard = _hadamard()
+    group = tl.arange(0, GROUPS)[:, None, None]
+    place = tl.arange(0, GROUP)[None, None, :]
+    channels = group // 2 * 32 + group % 2 * 4  # as `grouped` has them
+    channels += place // 2 % 4 * 8 + place // 8 * 2 + place % 2
+    matrix_16 = hadamard()
+    # Signs of the rotation, negated, and the mean in the page's frame: M, and the P that RoPE pairs
+    # with it, so that the mean of token n is M cos θn + P sin θn.
+    signs = tl.where(tl.load(matrix + channels * matrix_row) > 0, -1.0, 1.0)
+    NUMBER: tl.constexpr = (
+        tl.int16 if states.dtype.element_ty.primitive_bitwidth == 16 else tl.int32
+    )
+    TOP: tl.constexpr = states.dtype.element_ty.primitive_bitwidth - 1
+    flips = ((signs < 0).to(tl.int32) << TOP).to(NUMBER)
+    if CENTRED:
+        center = tl.load(mean + channels).to(tl.float32)
+        if TURNED:
+            pair = first * D + channels % (D // 2)
+            page_cos, page_sin = tl.load(cos + pair), tl.load(sin + pair)
+            other = tl.load(mean + (channels + D // 2) % D).to(tl.float32)
+            other = tl.where(channels < D // 2, -other, other)
+            partner = other * page_cos - center * page_sin
+            center = center * page_cos + other * page_sin
+            partner = partner * signs
+        center = center * signs
 
-    # Per group of channels: signs of the rotation, negated, and the mean, in the page's frame.
-    signs, means = (), ()
-    for g in tl.static_range(GROUPS):
-        sign = tl.where(tl.load(matrix + (channels + g * GROUP) * matrix_row) > 0, -1.0, 1.0)
-        signs += (sign,)
-        if CENTRED:
-            own = tl.load(mean + channels + g * GROUP).to(tl.float32)
-            if TURNED:
-                pair = first * D + channels + (g * GROUP) % (D // 2)
-                other = tl.load(mean + channels + (g * GROUP + D // 2) % D).to(tl.float32)
-                other = -other if g < GROUPS // 2 else other  # of the pair (-right, left)
-                means += (own * tl.load(cos + pair) + other * tl.load(sin + pair),)
-            else:
-                means += (own * sign,)
-
-    packed = ()
-    for _ in tl.static_range(GROUPS // 2):
-        packed += (tl.zeros((ROWS, GROUP), tl.int32),)
+    packed = tl.zeros((GROUPS // 2, ROWS, GROUP), tl.int32)
     lowest = tl.maximum(start - first, 0) // ROWS
     highest = tl.minimum((stop - first + ROWS - 1) // ROWS, FIELDS)
-
     for back in range(0, highest - lowest):
         field = highest - 1 - back
+        slot, channel = tile(first + ROWS * field, CHUNKS, 32)
+        there = (slot >= start) & (slot < stop)
+        at = states + (slot - start).to(tl.int64) * row_stride + channel
+        x = grouped(tl.load(at, mask=there, other=0.0), CHUNKS, 32).to(NUMBER, bitcast=True)
+        x = (x ^ flips).to(states.dtype.element_ty, bitcast=True).to(tl.float32)
+        if CENTRED:
+            if TURNED:
+                slot, channel = tile(ROWS * field, CHUNKS // 2, 4)
+                table = slot * D + channel
+                c = twice(grouped(tl.load(cos + table), CHUNKS // 2, 4))
+                s = twice(grouped(tl.load(sin + table), CHUNKS // 2, 4))
+                x = x - center * c - partner * s
+            else:
+                x = x - center
+        y = mix_channels(x.reshape(GROUPS * ROWS, GROUP), matrix_16)
+        y = mix_groups(y.reshape(GROUPS, ROWS, GROUP), GROUPS)
+
+        square = tl.sum(tl.sum(y * y, 0), 1)
+        norm = tl.sqrt(square)[None, :, None]
         slots = first + ROWS * field + rows
         new = (slots >= start) & (slots < stop)
-        left, right = (), ()  # a group and the one that RoPE pairs it with share cosines and sines
-        for g in tl.static_range(GROUPS // 2):
-            at = states + (slots - start).to(tl.int64)[:, None] * row_stride
-            at += (channels + g * GROUP)[None, :]
-            x = tl.load(at, mask=new[:, None], other=0.0).to(tl.float32)
-            z = tl.load(at + D // 2, mask=new[:, None], other=0.0).to(tl.float32)
-            x_mean, z_mean = 0.0, 0.0
-            if CENTRED:
-                x_mean, z_mean = means[g][None, :], means[g + GROUPS // 2][None, :]
-            if TURNED:
-                table = (ROWS * field + rows)[:, None] * D + (channels + g * GROUP)[None, :]
-                c, s = tl.load(cos + table), tl.load(sin + table)
-                x = x - x_mean * c + z_mean * s
-                z = z - z_mean * c - x_mean * s
-                x_mean, z_mean = 0.0, 0.0
-            x = x * signs[g][None, :] - x_mean
-            z = z * signs[g + GROUPS // 2][None, :] - z_mean
-            left += (_mix_channels(x, hadamard),)
-            right += (_mix_channels(z, hadamard),)
-        y = _mix_groups(left + right, GROUPS)
-
-        squares = tl.zeros((ROWS, GROUP), tl.float32)
-        for g in tl.static_range(GROUPS):
-            squares += y[g] * y[g]
-        square = tl.sum(squares, 1)
-        norm = tl.sqrt(square)[:, None]
-        inside = tl.where(new, 2**BITS - 1, 0)[:, None]
-        total = tl.zeros((ROWS, GROUP), tl.int32)
-        codes = ()
-        for g in tl.static_range(GROUPS):
-            size = tl.abs(y[g])
-            level = tl.full((ROWS, GROUP), TABLES[1][0], tl.int32)
-            for n in tl.static_range(2 ** (BITS - 1) - 1):
-                level = tl.where(size > TABLES[0][n] * norm, TABLES[1][n + 1], level)
-            total += level
-            above = y[g].to(tl.int32, bitcast=True) >> 31
-            codes += ((level ^ ~above) & inside,)
-        pairs = ()
-        for g in tl.static_range(GROUPS // 2):
-            pairs += ((packed[g] << BITS) + (codes[g] + (codes[g + GROUPS // 2] << 16)),)
-        packed = pairs
-        scale = tl.sqrt(square / tl.sum(total, 1).to(tl.float32) * WEIGHT)
+        inside = tl.where(new, 2**BITS - 1, 0)[None, :, None]
+        size = tl.abs(y)
+        level = tl.full((GROUPS, ROWS, GROUP), TABLES[1][0], tl.int32)
+        for n in tl.static_range(2 ** (BITS - 1) - 1):
+            level = tl.where(size > TABLES[0][n] * norm, TABLES[1][n + 1], level)
+        total = tl.sum(tl.sum(level, 0), 1)
+        above = y.to(tl.int32, bitcast=True) >> 31
+        codes = (level ^ ~above) & inside
+        left, right = tl.split(codes.reshape(2, GROUPS // 2, ROWS, GROUP).permute(1, 2, 3, 0))
+        packed = (packed << BITS) + (left + (right << 16))
+        scale = tl.sqrt(square / total.to(tl.float32) * WEIGHT)
         tl.store(scales + ROWS * field + rows, scale.to(tl.float16), mask=new)
 
     shift = FIRST_BIT + BITS * lowest
-    older = tl.maximum(start - first - rows + ROWS - 1, 0) // ROWS  # fields of each row
-    kept = (((1 << (BITS * tl.minimum(older, FIELDS))) - 1) << FIRST_BIT)[:, None]
+    older = tl.minimum(tl.maximum(start - first - rows + ROWS - 1, 0) // ROWS, FIELDS)
+    newer = tl.minimum((stop - first - rows + ROWS - 1) // ROWS, FIELDS)  # fields of each row
+    changed = (newer > older)[:, None]
+    kept = (((1 << (BITS * older)) - 1) << FIRST_BIT)[:, None]
+    packed = packed.reshape(CHUNKS // 2, 2, ROWS, 2, 4, 2).permute(2, 0, 4, 1, 3, 5)
+    packed = packed.reshape(ROWS, D // 2)
     for half in tl.static_range(2):
-        for g in tl.static_range(GROUPS // 2):
-            at = words + rows[:, None] * D + (channels + g * GROUP + half * (D // 2))[None, :]
-            old = tl.load(at, mask=kept != 0, other=0).to(tl.int32) & kept
-            tl.store(at, ((packed[g] >> (16 * half) << shift) | old).to(tl.int16))
-
-
-@triton.jit
-def _mix_channels(x, hadamard):
-    """x times H_16: its upper bits, then the rest, which both are tf32 numbers."""
-    upper = (x.to(tl.int32, bitcast=True) & ~0x1FFF).to(tl.float32, bitcast=True)
-    mixed = tl.dot(upper, hadamard, input_precision="tf32")
-    return tl.dot(x - upper, hadamard, mixed, input_precision="tf32")
-
-
-@triton.jit
-def _mix_groups(y, GROUPS: tl.constexpr):
-    """The Walsh-Hadamard transform over the groups, unnormalized."""
-    for level in tl.static_range(5):
-        if 2**level < GROUPS:
-            mixed = ()
-            for g in tl.static_range(GROUPS):
-                if (g >> level) & 1:
-                    mixed += (y[g - 2**level] - y[g],)
-                else:
-                    mixed += (y[g] + y[g + 2**level],)
-            y = mixed
-    return y
-
-
-@triton.jit
-def _hadamard():
-    """H_16, of ±1: entry (i, j) is -1 where i & j has an odd number of ones."""
-    common = tl.arange(0, 16)[:, None] & tl.arange(0, 16)[None, :]
-    common ^= common >> 2
-    common ^= common >> 1
-    return tl.where((common & 1) == 0, 1.0, -1.0)
+        at = words + rows[:, None] * D + (tl.arange(0, D // 2) + half * (D // 2))[None, :]
+        old = tl.load(at, mask=changed & (kept != 0), other=0).to(tl.int32) & kept
+        word = (packed >> (16 * half) << shift) | old
+        tl.store(at, word.to(tl.int16), mask=changed)

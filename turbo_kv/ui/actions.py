@@ -15,6 +15,7 @@ from turbo_kv.measure.report import Report, Request
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.ui import engine, form, limits, overview, run_tab, status, wording
 from turbo_kv.ui.following import following
+from turbo_kv.ui.language import counted, heard, say
 from turbo_kv.ui.precomputed import Precomputed
 from turbo_kv.ui.session import Pin, Session, first
 
@@ -43,7 +44,7 @@ class Actions:
         except limits.FieldError as error:
             yield _refused(error.field, error)
             return
-        yield form.locked(True) | form.messages({}) | _busy("Starting", 0)
+        yield form.locked(True) | form.messages({}) | _busy(say("status.starting"), 0)
         start = perf_counter()
         try:
             prepared = yield from self._prepare(request)
@@ -51,14 +52,19 @@ class Actions:
             twin = yield from self._measure(prepared, _twin(request.config), None)
             after = first(request, [report, twin], session.number + 1, precomputed=False)
             after = replace(after, pinned=session.pinned)
-            yield _drawn(after) | _busy("Drawing attention", 1)
+            yield _drawn(after) | _busy(say("status.drawing"), 1)
             maps = self._maps(after, prepared)
         except FAILURES as error:
             yield _failed(session, error)
             return
         seconds = perf_counter() - start
-        done = f"Done · run {after.number} · {report.tokens:,} tokens in {seconds:.1f} s"
-        notes = " ".join(report.text.notes)
+        done = say(
+            "status.run",
+            number=after.number,
+            tokens=counted("tokens", report.tokens),
+            seconds=f"{seconds:.1f}",
+        )
+        notes = say("list.sentences").join(heard("note", note) for note in report.text.notes)
         yield (
             maps
             | {"session": after, "status": status.html(status.DONE, done)}
@@ -90,7 +96,7 @@ class Actions:
             return
         change = wording.change(session.config, config)
         seconds = perf_counter() - start
-        done = f"Done · run {after.number} · {change} in {seconds:.1f} s, without reading again"
+        done = say("status.switch", number=after.number, change=change, seconds=f"{seconds:.1f}")
         # All at once: what is drawn twice is sent and shown twice.
         yield (
             _drawn(after)
@@ -118,7 +124,7 @@ class Actions:
         except FAILURES as error:
             yield _failed(after, error)
             return
-        said = f"Showing layer {after.selected[0]}, head {after.selected[1]}"
+        said = say("status.selected", layer=after.selected[0], head=after.selected[1])
         yield maps | {"status": status.html(status.READY, said)}
 
     def pin(self, session: Session | None) -> Updates:
@@ -135,7 +141,7 @@ class Actions:
     def stop(self, session: Session | None) -> Updates:
         """Say so and put the previous run back; the run itself ends at its next step."""
         return _standing(session or self._stored.session) | {
-            "status": status.html(status.READY, "Stopped. The result shown is the previous run.")
+            "status": status.html(status.READY, say("status.stopped"))
         }
 
     def upload(self, path: str) -> Updates:
@@ -166,7 +172,8 @@ class Actions:
                 continue
             told = perf_counter()
             done, layers = len(report.layers), report.model.layers
-            said = f"Layer {done} of {layers}, {wording.setting(config, ['bits', 'centering'])}"
+            setting = wording.setting(config, ["bits", "centering"])
+            said = say("status.layer", done=done, layers=layers, setting=setting)
             drawn = run_tab.partial(report, selected) if selected else {}
             yield drawn | _busy(said, done / layers)
         return report
@@ -195,7 +202,7 @@ def shown(steps: Generator, busy: Callable[[str, float], Updates]) -> Generator[
             fraction, text = next(steps)
         except StopIteration as end:
             return end.value
-        yield busy(text, fraction)
+        yield busy(heard("progress", text), fraction)
 
 
 def _index(event: gr.SelectData) -> tuple[int, int]:
@@ -222,13 +229,14 @@ def _busy(text: str, fraction: float) -> Updates:
 
 
 def _refused(field: str, error: Exception) -> Updates:
-    said = "Not run: see the message at the field. The result shown is the previous run."
+    said = say("status.refused")
     return form.messages({field: str(error)}) | {"status": status.html(status.FAILED, said)}
 
 
 def _failed(session: Session, error: Exception) -> Updates:
+    said = heard("error", str(error))
     return (
         _standing(session)
-        | form.messages({form.field_of(error): str(error)})
-        | {"status": status.html(status.FAILED, f"Failed: {error} The result is the previous run.")}
+        | form.messages({form.field_of(error): said})
+        | {"status": status.html(status.FAILED, say("status.failed", error=said))}
     )

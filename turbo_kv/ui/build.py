@@ -31,17 +31,19 @@ from turbo_kv.ui import (
 from turbo_kv.ui.actions import Actions
 from turbo_kv.ui.api import Api
 from turbo_kv.ui.compare_actions import CompareActions
+from turbo_kv.ui.document import document
 from turbo_kv.ui.export_actions import ExportActions
 from turbo_kv.ui.gate import middleware
 from turbo_kv.ui.generate_actions import GenerateActions
+from turbo_kv.ui.language import LANGUAGES, say, speaking, speaks, spoken
 from turbo_kv.ui.learn_actions import LearnActions
 from turbo_kv.ui.lessons.lesson import Scene
 from turbo_kv.ui.theme import THEME, css
 
-READY = "Measured beforehand, {made}. Flip a switch, or press Run to measure here."
 LAUNCH = {
     "footer_links": ["api", "settings"],
     "share": False,
+    "ssr_mode": False,  # a page of two languages, and a head of our own
     "run_history": False,
     "enable_monitoring": False,
     "max_file_size": "1mb",
@@ -52,31 +54,70 @@ LAUNCH = {
 def build(
     actions: Actions, stored: precomputed.Precomputed, saved: sample.Sample, host: limits.Limits
 ) -> gr.Blocks:
-    """The page on a stored result and a saved sample."""
-    session = stored.session
-    with gr.Blocks(title="turbo_kv", analytics_enabled=False, delete_cache=(3600, 3600)) as demo:
-        gr.HTML(f'<h1>turbo_kv</h1><p class="claim">{overview.CLAIM}</p>', elem_id="header")
-        page: dict[str, gr.Component] = {"session": gr.State(time_to_live=3600)}
-        with gr.Row(elem_id="top"):
-            page |= overview.build(session, READY.format(made=stored.made))
-            page |= form.build(session.request, host)
-        with gr.Tabs(elem_id="tabs") as tabs:
-            page |= run_tab.build(session, stored.maps[session.config, *session.selected])
-            generating = generate_tab.build(saved, host)
-            points = compared.read()
-            comparing = compare_tab.build(session, points)
-            planning = plan_tab.build()
-            learning = learn_tab.build(Scene(session, stored.lessons))
-        measured.build(measured.read())
-        Api(host, actions.captures).connect()
-        _events(page, actions)
-        _exports(demo, page, ExportActions(host, stored, actions.captures))
-        generate_events.connect(page | generating, GenerateActions(host, actions.captures))
-        compare_tab.connect(page | comparing, CompareActions(actions.captures, stored, points))
-        plan_tab.connect(page | planning)
-        learn = LearnActions(stored, actions.captures)
-        learn_events.connect(demo, tabs, page | learning, learn)
+    """The page in every language, on a stored result and a saved sample; the API beside the first.
+
+    Each language is a page of its own, with all its events: a visitor's first paint is whole, and
+    nothing is translated in the browser.
+    """
+    first, *others = LANGUAGES
+    demo = gr.Blocks(title="turbo_kv", analytics_enabled=False, delete_cache=(3600, 3600))
+    with demo, speaking(first):
+        Api(host, actions.captures).connect()  # first, so that no event of the page takes its names
+        _page(demo, actions, stored, saved, host)
+    for language in others:
+        with demo.route(LANGUAGES[language], language), speaking(language):
+            _page(demo, actions, stored, saved, host)
+    for event in demo.fns.values():
+        if event.page and event.fn is not None:
+            event.fn = speaks(event.page, event.fn)
     return demo
+
+
+def _page(
+    demo: gr.Blocks,
+    actions: Actions,
+    stored: precomputed.Precomputed,
+    saved: sample.Sample,
+    host: limits.Limits,
+) -> None:
+    """The whole page in the language at hand."""
+    session = stored.session
+    claim = say("page.claim")
+    gr.HTML(f'{_languages()}<h1>turbo_kv</h1><p class="claim">{claim}</p>', elem_id="header")
+    page: dict[str, gr.Component] = {"session": gr.State(time_to_live=3600)}
+    with gr.Row(elem_id="top"):
+        page |= overview.build(session, _ready(stored.stamp))
+        page |= form.build(session.request, host)
+    with gr.Tabs(elem_id="tabs") as tabs:
+        page |= run_tab.build(session, stored.maps[session.config, *session.selected])
+        generating = generate_tab.build(saved, host)
+        points = compared.read()
+        comparing = compare_tab.build(session, points)
+        planning = plan_tab.build()
+        learning = learn_tab.build(Scene(session, stored.lessons))
+    measured.build(measured.read())
+    _events(page, actions)
+    linked = _exports(demo, page, ExportActions(host, stored, actions.captures))
+    generate_events.connect(page | generating, GenerateActions(host, actions.captures))
+    compare_tab.connect(page | comparing, CompareActions(actions.captures, stored, points))
+    plan_tab.connect(page | planning)
+    learn = LearnActions(stored, actions.captures)
+    learn_events.connect(linked, tabs, page | learning, learn)
+
+
+def _languages() -> str:
+    """A link to the page in each other language."""
+    links = "".join(
+        f'<a href="?lang={code}" lang="{code}" hreflang="{code}">{name}</a>'
+        for code, name in LANGUAGES.items()
+        if code != spoken()
+    )
+    return f'<p class="languages">{links}</p>'
+
+
+def _ready(stamp: dict[str, Any]) -> str:
+    made = {"date": stamp["date"][:10], "torch": stamp["torch"], "python": stamp["python"]}
+    return say("page.ready", made=say("page.made", **made))
 
 
 def _events(page: dict[str, gr.Component], actions: Actions) -> None:
@@ -96,8 +137,10 @@ def _events(page: dict[str, gr.Component], actions: Actions) -> None:
         trigger_mode="once",
         **model,
     )
-    # After the cancel: beside it, a last step of the run could overwrite what Stop says.
-    page["stop"].click(None, cancels=[running]).then(
+    # Once the server has confirmed the cancel, which Gradio reports as a failed run: earlier, a
+    # last step could overwrite what Stop says, and the cancel could take the next run along.
+    page["stop"].click(None, cancels=[running])
+    running.failure(
         named(actions.stop),
         [session],
         outputs,
@@ -146,7 +189,10 @@ def _events(page: dict[str, gr.Component], actions: Actions) -> None:
     )
 
 
-def _exports(demo: gr.Blocks, page: dict[str, gr.Component], actions: ExportActions) -> None:
+def _exports(
+    demo: gr.Blocks, page: dict[str, gr.Component], actions: ExportActions
+) -> gr.events.Dependency:
+    """Wire downloads and links; returns the event after which a link's settings are in the form."""
     outputs = list(page.values())
 
     def download(session: Any, event: gr.SelectData) -> dict[gr.Component, Any]:
@@ -165,7 +211,7 @@ def _exports(demo: gr.Blocks, page: dict[str, gr.Component], actions: ExportActi
         concurrency_id="quantize",
         concurrency_limit=2,
     )
-    demo.load(
+    return demo.load(
         open_link, None, outputs, queue=False, show_progress="hidden", api_visibility="private"
     )
 
@@ -201,7 +247,7 @@ def launch(**options: Any) -> gr.Blocks:
         theme=THEME,
         css=css(),
         head=head.html(),
-        app_kwargs={"middleware": door},
+        app_kwargs={"middleware": [*document(), *door]},
         state_session_capacity=host.sessions,
         **LAUNCH | options,
     )

@@ -16,9 +16,11 @@ from turbo_kv.measure.point import Point, to_csv
 from turbo_kv.measure.report import Request
 from turbo_kv.ui import compare_tab, compared, downloads, engine, status
 from turbo_kv.ui.actions import FAILURES, Updates, shown
+from turbo_kv.ui.compare_words import called
 from turbo_kv.ui.compared import Compared
 from turbo_kv.ui.engine import Captures
 from turbo_kv.ui.following import following
+from turbo_kv.ui.language import heard, say, speaking
 from turbo_kv.ui.precomputed import Precomputed
 from turbo_kv.ui.session import Session
 
@@ -40,12 +42,12 @@ class CompareActions:
         known = compared.points(session, self._stored)
         missing = [name for name in wanted if compare_tab.METHODS[name] not in known]
         start = perf_counter()
-        yield _locked(True) | {"methods_message": ""} | _busy("Starting", 0)
+        yield _locked(True) | {"methods_message": ""} | _busy(say("status.starting"), 0)
         try:
             if missing:
                 prepared = yield from self._prepared(session.request)
             for done, name in enumerate(missing):
-                yield _busy(f"Measuring {name}", done / len(missing))
+                yield _busy(say("compare.measuring", name=called(name)), done / len(missing))
                 *_, report = self._captures.measure(prepared, compare_tab.METHODS[name])
                 points = session.points | {report.config: Point.of(report)}
                 session = replace(session, points=points)
@@ -54,9 +56,9 @@ class CompareActions:
             yield _failed(error)
             return
         seconds = perf_counter() - start
-        said = f"Done · {len(missing)} methods measured in {seconds:.1f} s"
+        said = say("compare.done", count=len(missing), seconds=f"{seconds:.1f}")
         if not missing:
-            said = "Done · every chosen method was measured already"
+            said = say("compare.nothing")
         yield (
             self.draw(session, methods, first, second)
             | _locked(False)
@@ -72,7 +74,7 @@ class CompareActions:
 
     def stop(self) -> Updates:
         """Say so; what is measured stays."""
-        said = "Stopped. What was measured so far stays."
+        said = say("compare.stopped")
         return _locked(False) | {"compare_status": status.html(status.READY, said)}
 
     def download(
@@ -94,7 +96,8 @@ class CompareActions:
         elif name == "methods.json":
             content = self._json(session, points)
         else:
-            plot = self.draw(session, methods, first, second)["compare_plot"]
+            with speaking("en"):  # files are read by anybody
+                plot = self.draw(session, methods, first, second)["compare_plot"]
             content = downloads.standalone(plot)
         return {"compare_files": downloads.with_file(name, content.encode())}
 
@@ -130,8 +133,8 @@ def _busy(text: str, fraction: float) -> Updates:
 
 
 def _failed(error: Exception) -> Updates:
-    said = f"Failed: {error}"
+    said = heard("error", str(error))
     return _locked(False) | {
-        "methods_message": status.alert(str(error)),
-        "compare_status": status.html(status.FAILED, said),
+        "methods_message": status.alert(said),
+        "compare_status": status.html(status.FAILED, say("compare.failed", error=said)),
     }

@@ -14,6 +14,7 @@ from turbo_kv.measure.methods import methods, name
 from turbo_kv.measure.point import Point
 from turbo_kv.ui import compare_views, compare_words, downloads, status
 from turbo_kv.ui.compared import Compared, points
+from turbo_kv.ui.language import counted, heard, say
 from turbo_kv.ui.session import Session
 
 METHODS = methods()
@@ -24,7 +25,6 @@ OUTPUTS = (
 )
 PICKED = ("4 bits, centring: off", "3 bits")
 FILES = ("methods.json", "methods.csv", "pareto.svg", "pareto.png")
-READY = "Press Compare to measure the chosen methods on what was read last."
 
 
 def build(session: Session, stored: Compared) -> dict[str, gr.Component]:
@@ -32,29 +32,39 @@ def build(session: Session, stored: Compared) -> dict[str, gr.Component]:
     page: dict[str, gr.Component] = {}
     chosen = [name(config) for config in stored.points if name(config) in METHODS]
     first = render(session, stored, chosen, *PICKED)
-    with gr.Tab("Compare", id="compare"):
+    with gr.Tab(say("tab.compare"), id="compare"):
         page["compare_finding"] = gr.HTML(first["compare_finding"], elem_id="compare-finding")
         page["compare_plot"] = gr.HTML(first["compare_plot"], elem_id="compare-plot")
         page["methods"] = gr.CheckboxGroup(
-            list(METHODS),
+            _named(),
             value=chosen,
-            label="Methods",
-            info="bits are per coordinate; everything else is as in the first unless named",
+            label=say("compare.methods"),
+            info=say("compare.methods_info"),
             elem_id="methods",
         )
         page["methods_message"] = gr.HTML("", elem_id="methods-message")
         with gr.Row():
             page["compare"] = gr.Button(
-                "Compare", variant="primary", elem_id="compare", min_width=120
+                say("tab.compare"), variant="primary", elem_id="compare", min_width=120
             )
             page["compare_stop"] = gr.Button(
-                "Stop", variant="stop", elem_id="compare-stop", min_width=80, interactive=False
+                say("form.stop"),
+                variant="stop",
+                elem_id="compare-stop",
+                min_width=80,
+                interactive=False,
             )
-        page["compare_status"] = gr.HTML(status.html(status.READY, READY), elem_id="compare-status")
+        page["compare_status"] = gr.HTML(
+            status.html(status.READY, say("compare.ready")), elem_id="compare-status"
+        )
         with gr.Row():
-            for field, label, value in zip(("first", "second"), ("Compare", "with"), PICKED):
+            for field, value in zip(("first", "second"), PICKED):
                 page[field] = gr.Dropdown(
-                    list(METHODS), value=value, label=label, min_width=200, elem_id=f"pick-{field}"
+                    _named(),
+                    value=value,
+                    label=say(f"compare.{field}"),
+                    min_width=200,
+                    elem_id=f"pick-{field}",
                 )
         page["compare_layers"] = gr.HTML(first["compare_layers"], elem_id="compare-layers")
         page["compare_table"] = gr.HTML(
@@ -64,6 +74,10 @@ def build(session: Session, stored: Compared) -> dict[str, gr.Component]:
         )
         page["compare_files"] = downloads.component(FILES, "compare-files")
     return page
+
+
+def _named() -> list[tuple[str, str]]:
+    return [(compare_words.called(method), method) for method in METHODS]
 
 
 def render(
@@ -76,12 +90,13 @@ def render(
     sentences = "".join(f'<p class="finding">{escape(text)}</p>' for text in said if text)
     return {
         "compare_finding": (
-            f'<div class="section"><h3>What a byte buys</h3>{sentences}{_read(session)}</div>'
+            f'<div class="section"><h3>{say("compare.title")}</h3>{sentences}{_read(session)}</div>'
         ),
         "compare_plot": compare_views.plot(shown, (first, second), said[0]),
         "compare_layers": _layers(points(session, stored), first, second),
         "compare_table": (
-            '<div class="section"><h3>Every method</h3></div>' + compare_views.table(shown)
+            f'<div class="section"><h3>{say("compare.every")}</h3></div>'
+            + compare_views.table(shown)
         ),
     }
 
@@ -96,18 +111,25 @@ def measured(session: Session, stored: Compared, chosen: Sequence[str]) -> list[
 
 def _read(session: Session) -> str:
     report = session.shown
-    made = "measured beforehand" if session.precomputed else "measured here"
-    return (
-        f'<p class="lead">{escape(report.model.name)}, {report.tokens:,} tokens of '
-        f"{escape(report.text.name)}, {made}; attention over the last {report.queries} queries.</p>"
+    own = session.points or set(session.runs) - session.stored
+    made = "mixed" if session.precomputed and own else "before" if session.precomputed else "here"
+    text = heard("name", report.text.name)
+    said = say(
+        "compare.read",
+        model=report.model.name,
+        text=say("text.read", tokens=counted("tokens", report.tokens), text=text),
+        made=say(f"compare.made.{made}"),
+        queries=report.queries,
     )
+    return f'<p class="lead">{escape(said)}</p>'
 
 
 def _layers(known: dict, first: str, second: str) -> str:
     pair = [known.get(METHODS.get(method)) for method in (first, second)]
     missing = [method for method, point in zip((first, second), pair) if point is None]
     if missing:
-        said = f"{' and '.join(missing)} not measured on this reading yet. Press Compare."
+        names = say("list.and").join(map(compare_words.called, missing))
+        said = say("compare.missing", names=names)
         return f'<p class="lead">{escape(said)}</p>'
     sentence = escape(compare_words.pair(*pair))
     return f'<p class="finding">{sentence}</p>' + compare_views.layers(*pair)
@@ -142,9 +164,9 @@ def connect(page: dict[str, gr.Component], actions: Any) -> None:
         concurrency_limit=1,
         **quiet,
     )
-    page["compare_stop"].click(None, cancels=[running]).then(
-        lambda: named(actions.stop()), None, outputs, queue=False, **quiet
-    )
+    # Once the cancel is confirmed, as for Run.
+    page["compare_stop"].click(None, cancels=[running])
+    running.failure(lambda: named(actions.stop()), None, outputs, queue=False, **quiet)
     gr.on(
         [page["verdict"].change, *(page[name].input for name in FIELDS)],
         draw,

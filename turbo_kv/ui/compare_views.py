@@ -6,19 +6,22 @@ Knows points, not components.
 from collections.abc import Sequence
 from html import escape
 
-from turbo_kv.figures.pareto import Dot, pareto
+from turbo_kv.figures.pareto import Dot, Words, pareto
 from turbo_kv.measure.point import Point, front
 from turbo_kv.ui import numbers
+from turbo_kv.ui.compare_words import called
 from turbo_kv.ui.grid import ATTENTION
+from turbo_kv.ui.language import say, unfilled
 
 _COLUMNS = (
-    ("bits_per_value", "Bits per value", "everything stored", "{:.2f}".format),
-    ("attention_kl", "Attention KL", "nats, mean", numbers.nats),
-    ("logit_correlation", "Logit correlation", "worst head", numbers.correlation),
-    ("top1", "Strongest key", "unchanged", numbers.percent),
-    ("key_cosine", "Key cosine", "mean", numbers.cosine),
-    ("value_cosine", "Value cosine", "mean", numbers.cosine),
+    ("bits_per_value", "unit.stored", "{:.2f}".format),
+    ("attention_kl", "unit.nats_mean", numbers.nats),
+    ("logit_correlation", "unit.worst_head", numbers.correlation),
+    ("top1", "unit.unchanged", numbers.percent),
+    ("key_cosine", "unit.mean", numbers.cosine),
+    ("value_cosine", "unit.mean", numbers.cosine),
 )
+"""Field of a point, key of its unit, and how it is written."""
 
 
 def plot(points: Sequence[Point], picked: Sequence[str], finding: str) -> str:
@@ -26,7 +29,7 @@ def plot(points: Sequence[Point], picked: Sequence[str], finding: str) -> str:
     best = {point.name for point in front(points)}
     dots = [
         Dot(
-            point.name,
+            called(point.name),
             point.bits_per_value,
             point.attention_kl,
             point.name in best,
@@ -34,33 +37,36 @@ def plot(points: Sequence[Point], picked: Sequence[str], finding: str) -> str:
         )
         for point in points
     ]
+    words = Words(*(unfilled(f"compare.axis.{name}") for name in Words._fields))
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Size against damage">'
-        f"{pareto(dots, finding)}</div>"
-        '<p class="key"><span class="on-front">●</span> not beaten at its size '
-        '<span class="off-front">○</span> beaten <span class="picked">◆</span> compared below; '
-        "a mark without a name says it when pointed at</p>"
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{say("compare.plot")}">'
+        f"{pareto(dots, finding, words)}</div>"
+        f'<p class="key"><span class="on-front">●</span> {say("compare.key.front")} '
+        f'<span class="off-front">○</span> {say("compare.key.beaten")} '
+        f'<span class="picked">◆</span> {say("compare.key.picked")}</p>'
     )
 
 
 def table(points: Sequence[Point]) -> str:
     """A row for each method; a column's button sorts by it (sort.js)."""
+    titles = [(say("compare.method"), "")]
+    titles += [(say(f"metric.{field}"), say(unit)) for field, unit, _ in _COLUMNS]
     heads = "".join(
         f'<th scope="col"><button type="button" data-sort>{title} <small>{unit}</small></button>'
         "</th>"
-        for _, title, unit, _ in (("", "Method", "", None), *_COLUMNS)
+        for title, unit in titles
     )
     rows = "".join(
-        f'<tr><th scope="row" data-value="{index}">{escape(point.name)}</th>'
+        f'<tr><th scope="row" data-value="{index}">{escape(called(point.name))}</th>'
         + "".join(
             f'<td data-value="{getattr(point, field):.6g}">{text(getattr(point, field))}</td>'
-            for field, _, _, text in _COLUMNS
+            for field, _, text in _COLUMNS
         )
         + "</tr>"
         for index, point in enumerate(points)
     )
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Every method">'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{say("compare.every")}">'
         f'<table class="layers sortable"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>'
         "</table></div>"
     )
@@ -77,9 +83,9 @@ def layers(first: Point, second: Point) -> str:
         f'<span style="left:{_left(loss):.2f}%">{label}</span>' for loss, label in ATTENTION.ticks
     )
     return (
-        f'<p class="key"><span class="picked">◆</span> {escape(first.name)} '
-        f'<span class="on-front">●</span> {escape(second.name)}; attention KL by layer, nats, '
-        "logarithmic; left is closer to exact</p>"
+        f'<p class="key"><span class="picked">◆</span> {escape(called(first.name))} '
+        f'<span class="on-front">●</span> {escape(called(second.name))}; {say("compare.by_layer")}'
+        "</p>"
         f'<div class="pair" aria-hidden="true">{rows}<div class="pair-row pair-axis"><span></span>'
         f"<div>{ticks}</div><span></span></div></div>{_behind(first, second)}"
     )
@@ -100,10 +106,10 @@ def _track(first: float, second: float) -> str:
 
 
 def _behind(first: Point, second: Point) -> str:
-    names = [escape(point.name) for point in (first, second)]
+    names = [escape(called(point.name)) for point in (first, second)]
     heads = "".join(
         f'<th scope="col">{metric} <small>{name}</small></th>'
-        for metric in ("Attention KL, nats", "Key cosine", "Value cosine")
+        for metric in map(say, ("metric.kl_nats", "metric.key_cosine", "metric.value_cosine"))
         for name in names
     )
     columns = (
@@ -118,8 +124,8 @@ def _behind(first: Point, second: Point) -> str:
         for layer in range(len(first.layer_kl))
     )
     return (
-        '<details class="behind"><summary>Show as table</summary>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="Two methods by layer">'
-        f'<table class="layers"><thead><tr><th scope="col">Layer</th>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></details>"
+        f'<details class="behind"><summary>{say("table.show")}</summary>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{say("compare.two")}">'
+        f'<table class="layers"><thead><tr><th scope="col">{say("metric.layer")}</th>{heads}</tr>'
+        f"</thead><tbody>{rows}</tbody></table></div></details>"
     )

@@ -10,21 +10,24 @@ from turbo_kv.measure.point import Point, front
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.ui import numbers
 from turbo_kv.ui.findings import ALIKE
+from turbo_kv.ui.language import heard, say
+
+
+def called(method: str) -> str:
+    """A method's name, its differences from the default one after another."""
+    return say("list.comma").join(heard("method", part) for part in method.split(", "))
 
 
 def worth(points: Mapping[QuantConfig, Point]) -> str:
     """Which methods no other beats at their size."""
     if not points:
-        return "No method is measured on this reading yet. Press Compare."
-    best = [point.name for point in front(points.values())]
+        return say("compare.none")
+    best = [called(point.name) for point in front(points.values())]
     if len(points) == 1:
-        return f"Only {best[0]} is measured on this reading yet. Press Compare for the others."
-    said = f"Nothing measured here beats {_listed(best)} at its size"
+        return say("compare.only", name=best[0])
     others = len(points) - len(best)
-    if not others:
-        return f"{said}: whoever saves bytes pays with damage."
-    rest = "the other one is" if others == 1 else f"the other {others} are"
-    return f"{said}; {rest} larger, or as large, for more damage."
+    kind = ("no_other", "one_other")[others] if others < 2 else "others"
+    return say(f"compare.worth.{kind}", names=_listed(best), count=others)
 
 
 def centring(points: Mapping[QuantConfig, Point]) -> str:
@@ -33,40 +36,44 @@ def centring(points: Mapping[QuantConfig, Point]) -> str:
     plain = points.get(QuantConfig(bits=DEFAULT.bits + 1, centering="off"))
     if centred is None or plain is None:
         return ""
-    figures = (
-        f"{_size(centred)} with it leave {numbers.nats(centred.attention_kl)} nats, "
-        f"{_size(plain)} without it {numbers.nats(plain.attention_kl)}."
-    )
     factor = plain.attention_kl / centred.attention_kl
-    if factor >= ALIKE:
-        return f"Centring gains more than another bit here: {figures}"
-    if factor <= 1 / ALIKE:
-        return f"Another bit gains more than centring here: {figures}"
-    return f"Centring and another bit gain the same here: {figures}"
+    gain = "centring" if factor >= ALIKE else "bit" if factor <= 1 / ALIKE else "same"
+    return say(
+        f"compare.gain.{gain}",
+        bits=f"{centred.bits_per_value:.2f}",
+        kl=numbers.nats(centred.attention_kl),
+        plain_bits=f"{plain.bits_per_value:.2f}",
+        plain_kl=numbers.nats(plain.attention_kl),
+    )
 
 
 def pair(first: Point, second: Point) -> str:
     """Two methods' damage and size, and the layer in which they differ most."""
     factor = first.attention_kl / second.attention_kl
+    names = called(first.name), called(second.name)
     if factor >= ALIKE:
-        verdict = f"“{second.name}” stays {numbers.times(factor)} times closer to exact"
+        verdict = say("compare.closer", name=names[1], factor=numbers.times(factor))
     elif factor <= 1 / ALIKE:
-        verdict = f"“{first.name}” stays {numbers.times(1 / factor)} times closer to exact"
+        verdict = say("compare.closer", name=names[0], factor=numbers.times(1 / factor))
     else:
-        verdict = "Both stay equally close to exact"
+        verdict = say("compare.equal")
     ratios = [a / b for a, b in zip(first.layer_kl, second.layer_kl)]
     layer = max(range(len(ratios)), key=lambda index: max(ratios[index], 1 / ratios[index]))
-    return (
-        f"{verdict}, at {second.bits_per_value:.2f} against {first.bits_per_value:.2f} bits per "
-        f"value. They differ most in layer {layer}: {numbers.nats(first.layer_kl[layer])} nats "
-        f"with “{first.name}”, {numbers.nats(second.layer_kl[layer])} with “{second.name}”."
+    return say(
+        "compare.pair",
+        verdict=verdict,
+        first=names[0],
+        second=names[1],
+        first_bits=f"{first.bits_per_value:.2f}",
+        second_bits=f"{second.bits_per_value:.2f}",
+        layer=layer,
+        first_kl=numbers.nats(first.layer_kl[layer]),
+        second_kl=numbers.nats(second.layer_kl[layer]),
     )
-
-
-def _size(point: Point) -> str:
-    return f"{point.bits_per_value:.2f} bits per value"
 
 
 def _listed(names: list[str]) -> str:
     quoted = [f"“{name}”" for name in names]
-    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+    if len(quoted) == 1:
+        return quoted[0]
+    return say("list.comma").join(quoted[:-1]) + say("list.or") + quoted[-1]

@@ -13,10 +13,10 @@ async function copy(button) {
   const said = element.querySelector('[role=status]');
   try {
     await navigator.clipboard.writeText(text);
-    said.textContent = 'Copied.';
+    said.textContent = said.dataset.copied;
   } catch {
     getSelection().selectAllChildren(source); // no clipboard without https: ready for Ctrl+C
-    said.textContent = 'Selected: copy it with the keyboard.';
+    said.textContent = said.dataset.selected;
   }
 }
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import gradio as gr
 
+from turbo_kv.ui.language import say
+
 SCRIPT = (Path(__file__).parent / "downloads.js").read_text()
 TYPES = {
     "json": "application/json",
@@ -20,23 +22,30 @@ TYPES = {
     "png": "image/png",
     "svg": "image/svg+xml",
 }
-SAID = '<p role="status" aria-live="polite" class="export-said">${value.said}</p>'
 EMPTY: dict[str, Any] = {"said": "", "file": None}
 INK, PAPER = "#0f172a", "#ffffff"
 
 
 def button(file: str, label: str) -> str:
     """A button that asks for a file by its name."""
-    said = f"Download {file}"
-    return f'<button type="button" data-file="{file}" aria-label="{said}">{label}</button>'
+    name = say("export.download", file=file)
+    return f'<button type="button" data-file="{file}" aria-label="{name}">{label}</button>'
+
+
+def said() -> str:
+    """Where a template says what became of a click; the script's own words travel along."""
+    return (
+        f'<p role="status" aria-live="polite" class="export-said" data-copied='
+        f'"{say("export.copied")}" data-selected="{say("export.selected")}">${{value.said}}</p>'
+    )
 
 
 def component(files: Sequence[str], elem_id: str) -> gr.HTML:
     """A row of buttons; its `select` event carries a file's name as `value`."""
-    row = "".join(button(file, file) for file in files)
+    row = f"<b>{say('export.files')}</b>" + "".join(button(file, file) for file in files)
     return gr.HTML(
         EMPTY,
-        html_template=f'<div class="export"><p class="files"><b>Download</b>{row}</p>{SAID}</div>',
+        html_template=f'<div class="export"><p class="files">{row}</p>{said()}</div>',
         js_on_load=SCRIPT,
         elem_id=elem_id,
     )
@@ -53,8 +62,9 @@ def with_file(name: str, content: bytes) -> dict[str, Any]:
         "type": TYPES["svg" if is_drawing else name.rsplit(".", maxsplit=1)[-1]],
         "data": b64encode(content).decode(),
     }
-    said = escape(f"Saved {file['name']}, {len(content) / 1000:,.0f} kB.")
-    return {"said": said, "file": file, "at": time_ns()}
+    size = f"{len(content) / 1000:,.0f}"
+    saved = escape(say("export.saved", file=file["name"], size=size))
+    return {"said": saved, "file": file, "at": time_ns()}
 
 
 def standalone(html: str) -> str:

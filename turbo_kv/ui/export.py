@@ -14,15 +14,15 @@ from turbo_kv.figures.heat import heat
 from turbo_kv.figures.maps import maps
 from turbo_kv.figures.memory import memory
 from turbo_kv.figures.save import save
+from turbo_kv.figures.style import PARTS
 from turbo_kv.measure.report import Report
 from turbo_kv.measure.report_csv import to_csv
-from turbo_kv.ui import grid, report_page, wording
+from turbo_kv.ui import grid, memory_bar, report_page, wording
 from turbo_kv.ui.engine import Map
-from turbo_kv.ui.memory_bar import NAMES
 from turbo_kv.ui.session import Session
 
 FIGURES: dict[str, Callable[[Report], Figure]] = {
-    "memory": lambda report: memory(report, NAMES),
+    "memory": lambda report: memory(report, {part: memory_bar.name(part) for part in PARTS}),
     "key-cosine": lambda report: _heat(report, grid.KEYS),
     "value-cosine": lambda report: _heat(report, grid.VALUES),
     "attention-kl": lambda report: _heat(report, grid.ATTENTION),

@@ -20,8 +20,10 @@ from turbo_kv.ui import (
     status,
 )
 from turbo_kv.ui.engine import Captures, Map
+from turbo_kv.ui.language import say, speaking
 from turbo_kv.ui.precomputed import Precomputed
 from turbo_kv.ui.session import Session
+from turbo_kv.ui.wording import listed
 
 Updates = dict[str, Any]
 
@@ -43,7 +45,8 @@ class ExportActions:
         with_map = name == "report.html" or name.startswith(export.MAP)
         measured = self._map(session) if with_map else None
         try:
-            content = export.make(name, session, stamp, measured)
+            with speaking("en"):  # files are read by anybody
+                content = export.make(name, session, stamp, measured)
         except ValueError as error:
             return {"export": export_bar.refused(session, error)}
         return {"export": export_bar.with_file(session, name, content)}
@@ -54,11 +57,11 @@ class ExportActions:
         if not set(query) & set(permalink.PARAMETERS):
             return {}
         session, request, ignored = permalink.read(query, first, self._host)
-        said = "Set as the link says."
+        said = say("link.set")
         if request != session.request:
-            said += " Press Run to measure it; the result shown is the one measured beforehand."
+            said += say("link.run")
         if ignored:
-            said += f" Not used, since it is no choice here: {', '.join(ignored)}."
+            said += say("link.ignored", names=listed(ignored))
         drawn = {}
         if session != first:
             drawn = overview.render(session) | run_tab.render(session) | {"session": session}

@@ -11,47 +11,58 @@ import gradio as gr
 
 from turbo_kv.ui import downloads, recipe
 from turbo_kv.ui.downloads import button
+from turbo_kv.ui.language import heard, say
 from turbo_kv.ui.session import Session
 
 _FIGURES = {
-    "memory": "Memory",
-    "key-cosine": "Key cosine",
-    "value-cosine": "Value cosine",
-    "attention-kl": "Attention KL",
-    "attention-map": "Attention of the selected head",
+    "memory": "memory.title",
+    "key-cosine": "metric.key_cosine",
+    "value-cosine": "metric.value_cosine",
+    "attention-kl": "metric.attention_kl",
+    "attention-map": "export.map",
 }
+"""Names of the figures that can be had, by their files."""
 
 
 def _buttons() -> str:
     reports = "".join(button(f"report.{form}", form.upper()) for form in ("json", "csv", "html"))
     figures = "".join(
-        f"<span>{label} {button(f'{name}.png', 'PNG')}{button(f'{name}.svg', 'SVG')}</span>"
+        f"<span>{say(label)} {button(f'{name}.png', 'PNG')}{button(f'{name}.svg', 'SVG')}</span>"
         for name, label in _FIGURES.items()
     )
     return (
-        f'<p class="files"><b>Report</b><span>{reports}</span></p>'
-        f'<p class="files"><b>Figures</b>{figures}</p>'
+        f'<p class="files"><b>{say("export.report")}</b><span>{reports}</span></p>'
+        f'<p class="files"><b>{say("export.figures")}</b>{figures}</p>'
     )
 
 
-_COPY = '<button type="button" data-copy="{0}" aria-label="Copy {1}">Copy</button>'
-_TEMPLATE = f"""<div class="export"><h3>Take it with you</h3>{_buttons()}
-{downloads.SAID}
-<div class="recipe"><h4>As a command {_COPY.format("as-command", "the command")}</h4>
+def _copy(source: str) -> str:
+    """The button that copies the element of this id."""
+    name = say(f"export.copy.{source}")
+    return (
+        f'<button type="button" data-copy="{source}" aria-label="{name}">{say("export.copy.it")}'
+        "</button>"
+    )
+
+
+def _template() -> str:
+    return f"""<div class="export"><h3>{say("export.title")}</h3>{_buttons()}
+{downloads.said()}
+<div class="recipe"><h4>{say("export.command")} {_copy("as-command")}</h4>
 <pre id="as-command" tabindex="0">${{value.command}}</pre></div>
-<div class="recipe"><h4>As Python {_COPY.format("as-python", "the Python code")}</h4>
+<div class="recipe"><h4>{say("export.python")} {_copy("as-python")}</h4>
 <pre id="as-python" tabindex="0">${{value.python}}</pre></div>
 <p>${{value.note}}</p>
-<p class="recipe">Link to these settings, without any text of yours:
+<p class="recipe">{say("export.link")}
 <a id="as-link" href="${{value.link}}">${{value.link}}</a>
-{_COPY.format("as-link", "the link")}</p></div>"""
+{_copy("as-link")}</p></div>"""
 
 
 def component(session: Session) -> gr.HTML:
     """The section; its `select` event carries a file's name as `value`."""
     return gr.HTML(
         render(session),
-        html_template=_TEMPLATE,
+        html_template=_template(),
         js_on_load=downloads.SCRIPT,
         elem_id="export",
     )
@@ -75,4 +86,6 @@ def with_file(session: Session, name: str, content: bytes) -> dict[str, Any]:
 
 def refused(session: Session, error: ValueError) -> dict[str, Any]:
     """The section saying why there is no file."""
-    return render(session) | {"said": escape(f"Not saved: {error}.")}
+    return render(session) | {
+        "said": escape(say("export.refused", error=heard("error", str(error))))
+    }

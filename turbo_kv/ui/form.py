@@ -19,6 +19,7 @@ from turbo_kv.quant.config import (
     QuantConfig,
 )
 from turbo_kv.ui import limits, status, wording
+from turbo_kv.ui.language import heard, say
 
 SWITCHES = (
     *("bits", "rotation", "qjl", "qjl_budget", "qjl_on"),
@@ -36,9 +37,11 @@ def build(request: Request, host: limits.Limits) -> dict[str, gr.Component]:
         _switches(page, request)
         _reading(page, request, host)
         with gr.Row(elem_id="buttons"):
-            page["run"] = gr.Button("Run", variant="primary", elem_id="run", min_width=120)
+            page["run"] = gr.Button(
+                say("form.run"), variant="primary", elem_id="run", min_width=120
+            )
             page["stop"] = gr.Button(
-                "Stop", variant="stop", elem_id="stop", min_width=80, interactive=False
+                say("form.stop"), variant="stop", elem_id="stop", min_width=80, interactive=False
             )
     return page
 
@@ -46,53 +49,61 @@ def build(request: Request, host: limits.Limits) -> dict[str, gr.Component]:
 def _switches(page: dict[str, gr.Component], request: Request) -> None:
     config = request.config
     with gr.Group(elem_id="switches"):
-        gr.HTML("<h2>How to store it <small>takes effect at once</small></h2>", padding=True)
+        gr.HTML(_heading("storing"), padding=True)
         page["centering"] = gr.Radio(
-            list(get_args(Centering)),
+            _choices(Centering),
             value=config.centering,
-            label="Centring",
-            info="removes the constant part of Qwen2.5's keys before they are coded",
+            label=wording.name("centering"),
+            info=say("form.centering_info"),
             elem_id="centering",
         )
         page["bits"] = gr.Radio(
-            list(BITS), value=config.bits, label="Bits per coordinate", elem_id="bits"
+            list(BITS), value=config.bits, label=say("form.bits"), elem_id="bits"
         )
         _message(page, "bits")
         page["rotation"] = gr.Checkbox(
-            config.rotation, label="Rotation", info="spreads outliers", elem_id="rotation"
+            config.rotation,
+            label=wording.name("rotation"),
+            info=say("form.rotation_info"),
+            elem_id="rotation",
         )
         page["qjl"] = gr.Checkbox(
             config.qjl,
             label="QJL",
-            info="unbiased, noisier; usually worse attention at equal bits",
+            info=say("form.qjl_info"),
             elem_id="qjl",
         )
-        with gr.Accordion("More choices", open=False, elem_id="more"):
+        with gr.Accordion(say("form.more"), open=False, elem_id="more"):
             page["qjl_budget"] = gr.Radio(
-                _choices(QjlBudget), value=config.qjl_budget, label="QJL bit", elem_id="qjl-budget"
+                _choices(QjlBudget),
+                value=config.qjl_budget,
+                label=say("form.qjl_budget"),
+                elem_id="qjl-budget",
             )
             page["qjl_on"] = gr.Radio(
-                _choices(QjlOn), value=config.qjl_on, label="QJL for", elem_id="qjl-on"
+                _choices(QjlOn), value=config.qjl_on, label=wording.name("qjl_on"), elem_id="qjl-on"
             )
             page["codebook"] = gr.Dropdown(
-                list(get_args(Codebook)),
+                _choices(Codebook),
                 value=config.codebook,
-                label="Codebook",
-                info="trellis: less error in the same bytes, slower to code; query-trellis: least",
+                label=wording.name("codebook"),
+                info=say("form.codebook_info"),
                 elem_id="codebook",
             )
             page["scale_bits"] = gr.Radio(
                 list(SCALE_BITS),
                 value=config.scale_bits,
-                label="Bits per scale",
+                label=say("form.scale_bits"),
                 elem_id="scale-bits",
             )
-            page["seed"] = gr.Number(config.seed, label="Seed", precision=0, elem_id="seed")
+            page["seed"] = gr.Number(
+                config.seed, label=wording.name("seed"), precision=0, elem_id="seed"
+            )
             _message(page, "seed")
             page["device"] = gr.Dropdown(
-                list(limits.DEVICES),
+                [(wording.value(device), device) for device in limits.DEVICES],
                 value=request.device,
-                label="Device, from the next Run on",
+                label=say("form.device"),
                 elem_id="device",
             )
             _message(page, "device")
@@ -100,18 +111,18 @@ def _switches(page: dict[str, gr.Component], request: Request) -> None:
 
 def _reading(page: dict[str, gr.Component], request: Request, host: limits.Limits) -> None:
     with gr.Group(elem_id="reading"):
-        gr.HTML("<h2>What to read <small>press Run</small></h2>", padding=True)
+        gr.HTML(_heading("reading"), padding=True)
         with gr.Row():
             page["model"] = gr.Dropdown(
                 list(host.models),
                 value=request.model,
-                label="Model",
+                label=say("metric.model"),
                 min_width=140,
                 elem_id="model",
             )
             page["context"] = gr.Number(
                 request.context,
-                label="Context, tokens",
+                label=say("form.context"),
                 precision=0,
                 min_width=100,
                 elem_id="context",
@@ -119,20 +130,27 @@ def _reading(page: dict[str, gr.Component], request: Request, host: limits.Limit
         _message(page, "model")
         _message(page, "context")
         page["source"] = gr.Dropdown(
-            [*limits.SOURCES, limits.OWN_TEXT], value=request.source, label="Text", elem_id="source"
+            [(heard("name", name), name) for name in (*limits.SOURCES, limits.OWN_TEXT)],
+            value=request.source,
+            label=say("metric.text"),
+            elem_id="source",
         )
         page["text"] = gr.Textbox(
-            label="Your text",
+            label=say("form.text"),
             lines=4,
             max_lines=8,
-            placeholder="Paste or type a text: the longer, the more it says.",
+            placeholder=say("form.placeholder"),
             elem_id="text",
             visible=False,
         )
         _message(page, "text")
         page["file"] = gr.UploadButton(
-            "Upload a .txt file", file_types=[".txt"], size="sm", elem_id="file"
+            say("form.upload"), file_types=[".txt"], size="sm", elem_id="file"
         )
+
+
+def _heading(part: str) -> str:
+    return f"<h2>{say(f'form.{part}')} <small>{say(f'form.{part}_when')}</small></h2>"
 
 
 def _choices(literal: Any) -> list[tuple[str, str]]:

@@ -14,11 +14,10 @@ from turbo_kv.measure.transcript import STREAMS, GenerationRequest, Transcript
 from turbo_kv.ui import engine, form, generate_tab, generation_words, limits, status
 from turbo_kv.ui.actions import FAILURES, Updates
 from turbo_kv.ui.following import following
+from turbo_kv.ui.language import heard, say
 
 INTERVAL = 0.15
 """Seconds between two drawings: a drawing costs a message, not a token."""
-
-MADE_HERE = "Generated here"
 
 
 class GenerateActions:
@@ -30,7 +29,7 @@ class GenerateActions:
 
     def wait(self) -> Updates:
         """Answer the click while the model still works for somebody else."""
-        return generate_tab.locked(True) | _busy("Waiting for the model", 0)
+        return generate_tab.locked(True) | _busy(say("generate.waiting"), 0)
 
     def generate(self, *values: Any) -> Iterator[Updates]:
         """Continue the prompt twice and show both streams as they come."""
@@ -39,7 +38,9 @@ class GenerateActions:
         except limits.FieldError as error:
             yield _refused(error.field, error)
             return
-        yield generate_tab.locked(True) | generate_tab.messages({}) | _busy("Starting", 0)
+        yield (
+            generate_tab.locked(True) | generate_tab.messages({}) | _busy(say("status.starting"), 0)
+        )
         start = perf_counter()
         try:
             transcript = yield from _streams(request, self._captures)
@@ -48,13 +49,13 @@ class GenerateActions:
             return
         seconds = perf_counter() - start
         tokens = sum(map(transcript.tokens, STREAMS))
-        done = f"Done · {tokens:,} tokens in two streams in {seconds:.1f} s"
+        done = say("generate.done", tokens=f"{tokens:,}", seconds=f"{seconds:.1f}")
         yield generate_tab.locked(False) | {"generate_status": status.html(status.DONE, done)}
 
     def stop(self) -> Updates:
         """Say so; the streams end at their next token, and what they said stays."""
         return generate_tab.locked(False) | {
-            "generate_status": status.html(status.READY, "Stopped. What was said so far stays.")
+            "generate_status": status.html(status.READY, say("generate.stopped"))
         }
 
 
@@ -69,8 +70,8 @@ def _streams(
         except StopIteration as end:
             transcript, rest = end.value
             break
-        yield _busy(text, fraction)
-    yield {"generate_status": status.html(status.READY, "Generating")}
+        yield _busy(heard("progress", text), fraction)
+    yield {"generate_status": status.html(status.READY, say("generate.generating"))}
     sentence, drawn = None, 0.0
     with closing(rest):
         while True:
@@ -80,7 +81,7 @@ def _streams(
                 changes["parting"] = escape(said, quote=False)
             if changes or transcript.complete or perf_counter() - drawn >= INTERVAL:
                 drawn = perf_counter()
-                yield changes | generate_tab.render(transcript, MADE_HERE)
+                yield changes | generate_tab.render(transcript, say("generate.here"))
             if transcript.complete:
                 return transcript
             transcript = next(rest)
@@ -91,10 +92,11 @@ def _busy(text: str, fraction: float) -> Updates:
 
 
 def _refused(field: str, error: Exception) -> Updates:
-    said = f"Not generated: {error} The result shown is the one before."
+    message = heard("error", str(error))
+    said = say("generate.refused", error=message)
     return (
         generate_tab.locked(False)
-        | generate_tab.messages({field: str(error)})
+        | generate_tab.messages({field: message})
         | {"generate_status": status.html(status.FAILED, said)}
     )
 

@@ -41,11 +41,13 @@ def connect(page: dict[str, gr.Component], actions: GenerateActions) -> None:
         concurrency_limit=1,
         show_progress="hidden",
     )
-    page["generate_stop"].click(
+    # A late cancel takes the visitor's next run along, so Generate comes back within reach only
+    # once the server has confirmed it: that is when Gradio reports the run as failed.
+    page["generate_stop"].click(None, cancels=[generating])
+    generating.failure(
         lambda: named(actions.stop()),
         None,
         outputs,
-        cancels=[generating],
         queue=False,
         show_progress="hidden",
         api_visibility="private",

@@ -12,6 +12,7 @@ import gradio as gr
 from turbo_kv.measure.prompts import EXAMPLES
 from turbo_kv.measure.transcript import STREAMS, Transcript
 from turbo_kv.ui import form, generation_words, limits, status, stream_panes
+from turbo_kv.ui.language import heard, say
 from turbo_kv.ui.sample import Sample
 
 OWN = ("prompt", "new_tokens", "temperature", "sampling_seed")
@@ -25,10 +26,6 @@ OUTPUTS = (
     *(f"{name}_message" for name in (*OWN, *form.WITH_MESSAGE)),
     *_SHOWN,
 )
-READY = (
-    "A finished sample, generated beforehand. Press Generate to continue the prompt here, with the "
-    "model and the way to store set above."
-)
 _PARTING = '<p class="finding parting" aria-live="polite">${value}</p>'
 
 
@@ -36,15 +33,17 @@ def build(saved: Sample, host: limits.Limits) -> dict[str, gr.Component]:
     """The tab's components by name, filled with a saved sample."""
     page: dict[str, gr.Component] = {}
     sample = saved.transcript
-    first = render(sample, f"Saved sample of {saved.date}")
-    with gr.Tab("Generate", id="generate"):
+    first = render(sample, say("generate.sample", date=saved.date))
+    with gr.Tab(say("tab.generate"), id="generate"):
         with gr.Row(elem_id="ask"):
             with gr.Column(scale=3, min_width=300):
                 _prompt(page, sample.request.prompt)
             with gr.Column(scale=2, min_width=300):
                 _choices(page, sample, host)
         page["generate_status"] = gr.HTML(
-            status.html(status.READY, READY), padding=False, elem_id="generate-status"
+            status.html(status.READY, say("generate.ready")),
+            padding=False,
+            elem_id="generate-status",
         )
         page["parting"] = gr.HTML(
             escape(generation_words.parting(sample), quote=False),
@@ -64,11 +63,14 @@ def build(saved: Sample, host: limits.Limits) -> dict[str, gr.Component]:
 
 def _prompt(page: dict[str, gr.Component], prompt: str) -> None:
     page["prompt"] = gr.Textbox(
-        prompt, label="Prompt to continue", lines=5, max_lines=10, elem_id="prompt"
+        prompt, label=say("generate.prompt"), lines=5, max_lines=10, elem_id="prompt"
     )
     _message(page, "prompt")
     page["example"] = gr.Dropdown(
-        list(EXAMPLES), value=next(iter(EXAMPLES)), label="Example prompts", elem_id="example"
+        [(heard("example", name), name) for name in EXAMPLES],
+        value=next(iter(EXAMPLES)),
+        label=say("generate.examples"),
+        elem_id="example",
     )
 
 
@@ -78,31 +80,35 @@ def _choices(page: dict[str, gr.Component], sample: Transcript, host: limits.Lim
         host.new_tokens,
         value=min(sample.request.new_tokens, host.new_tokens),
         step=1,
-        label="New tokens",
+        label=say("generate.new_tokens"),
         elem_id="new-tokens",
     )
     _message(page, "new_tokens")
-    with gr.Accordion("Sampling", open=False, elem_id="sampling"):
+    with gr.Accordion(say("generate.sampling"), open=False, elem_id="sampling"):
         page["temperature"] = gr.Slider(
             0,
             limits.MAXIMUM_TEMPERATURE,
             value=0,
             step=0.1,
-            label="Temperature",
-            info="0 takes the likeliest token; above it, both streams share one chance",
+            label=say("generate.temperature"),
+            info=say("generate.temperature_info"),
             elem_id="temperature",
         )
         _message(page, "temperature")
         page["sampling_seed"] = gr.Number(
-            0, label="Sampling seed", precision=0, elem_id="sampling-seed"
+            0, label=say("generate.seed"), precision=0, elem_id="sampling-seed"
         )
         _message(page, "sampling_seed")
     with gr.Row():
         page["generate"] = gr.Button(
-            "Generate", variant="primary", elem_id="generate", min_width=120
+            say("tab.generate"), variant="primary", elem_id="generate", min_width=120
         )
         page["generate_stop"] = gr.Button(
-            "Stop", variant="stop", elem_id="generate-stop", min_width=80, interactive=False
+            say("form.stop"),
+            variant="stop",
+            elem_id="generate-stop",
+            min_width=80,
+            interactive=False,
         )
 
 
@@ -137,12 +143,12 @@ def _shown(transcript: Transcript, made: str) -> str:
 
 def _stamp(transcript: Transcript, made: str) -> str:
     request, model = transcript.request, transcript.model
-    how = f"temperature {request.temperature:g}, seed {request.seed}"
+    how = say("generate.sampled", temperature=f"{request.temperature:g}", seed=request.seed)
     parts = [
         made,
         model.name,
-        f"{transcript.prompt_tokens:,} prompt tokens",
-        how if request.temperature else "likeliest token",
+        say("generate.prompt_tokens", tokens=f"{transcript.prompt_tokens:,}"),
+        how if request.temperature else say("generate.likeliest"),
         f"{model.device} {model.dtype}",
     ]
-    return " · ".join([*parts, *transcript.text.notes])
+    return " · ".join([*parts, *(heard("note", note) for note in transcript.text.notes)])

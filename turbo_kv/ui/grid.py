@@ -16,6 +16,8 @@ import gradio as gr
 from turbo_kv.figures.style import LEVELS
 from turbo_kv.measure.report import Report
 from turbo_kv.ui import numbers
+from turbo_kv.ui.language import say
+from turbo_kv.ui.wording import listed
 
 _TEMPLATE = """
 ${value.caption ? `<div class="grid-caption">${value.caption}</div>` : ''}
@@ -24,12 +26,13 @@ ${value.caption ? `<div class="grid-caption">${value.caption}</div>` : ''}
   style="grid-template-columns: auto repeat(${value.layers}, minmax(2.6em, 1fr))">
 <div role="row" class="heat-row"><span role="columnheader" class="corner">${value.corner}</span>
 ${Array.from({length: value.layers}, (_, layer) =>
-  `<span role="columnheader" aria-label="layer ${layer}">${layer}</span>`).join('')}</div>
+  `<span role="columnheader" aria-label="${value.layer} ${layer}">${layer}</span>`).join('')}</div>
 ${value.rows.map((row, head) => `<div role="row" class="heat-row">
   <span role="rowheader" aria-label="${value.head} ${head}">${head}</span>
   ${row.map((cell, layer) => {
     const chosen = value.selected[0] === layer && value.selected[1] === head;
-    const label = `layer ${layer}, ${value.head} ${head}: ${cell ? cell[1] : 'not measured yet'}`;
+    const place = `${value.layer} ${layer}, ${value.head} ${head}`;
+    const label = `${place}: ${cell ? cell[1] : value.unmeasured}`;
     return `<span role="gridcell" data-layer="${layer}" data-head="${head}" aria-label="${label}"
       aria-selected="${chosen}" tabindex="${chosen ? 0 : -1}" title="${label}"
       class="${cell ? 'l' + cell[0] : 'pending'} ${cell && cell[2] ? 'beyond' : ''}"
@@ -40,21 +43,32 @@ ${value.rows.map((row, head) => `<div role="row" class="heat-row">
 
 @dataclass(frozen=True)
 class Metric:
-    """What one grid shows: a LayerReport field, what it is called, and its fixed scale.
+    """What one grid shows: a LayerReport field, whose heads, and its fixed scale.
 
+    heads: "kv_head" or "query_head".
     loss: the value as an amount of damage, drawn on a logarithm from `low` to `high`.
     ticks: damage and label of each mark on the legend.
     """
 
     field: str
-    name: str
-    head: str
+    heads: str
     loss: Callable[[float], float]
     low: float
     high: float
     text: Callable[[float], str]
-    legend: str
     ticks: tuple[tuple[float, str], ...]
+
+    @property
+    def name(self) -> str:
+        return say(f"metric.{self.field}")
+
+    @property
+    def head(self) -> str:
+        return say(f"grid.{self.heads}")
+
+    @property
+    def legend(self) -> str:
+        return say("grid.cosine" if self.heads == "kv_head" else "grid.kl")
 
     def place(self, loss: float) -> float:
         """0 at `high` damage (dark), 1 at `low` (bright); beyond the ends outside 0 to 1."""
@@ -73,10 +87,6 @@ def _distance(cosine: float) -> float:
     return 1 - cosine
 
 
-_COSINE_LEGEND = (
-    "cosine similarity, logarithm of the distance from 1; on data without structure 3-bit "
-    "Lloyd–Max reaches 0.983 and no 3-bit code passes 0.992"
-)
 _COSINE_TICKS = (
     (1e-1, "0.9"),
     (0.0166, "0.983"),
@@ -87,35 +97,29 @@ _COSINE_TICKS = (
 )
 KEYS = Metric(
     "key_cosine",
-    "Key cosine",
-    "KV head",
+    "kv_head",
     _distance,
     1e-5,
     1e-1,
     numbers.cosine,
-    _COSINE_LEGEND,
     _COSINE_TICKS,
 )
 VALUES = Metric(
     "value_cosine",
-    "Value cosine",
-    "KV head",
+    "kv_head",
     _distance,
     1e-5,
     1e-1,
     numbers.cosine,
-    _COSINE_LEGEND,
     _COSINE_TICKS,
 )
 ATTENTION = Metric(
     "attention_kl",
-    "Attention KL",
-    "query head",
+    "query_head",
     lambda kl: kl,
     1e-4,
     1e1,
     numbers.nats,
-    "KL divergence of attention from exact, nats, logarithmic",
     ((1e1, "10"), (1e0, "1"), (1e-1, "0.1"), (1e-2, "0.01"), (1e-3, "0.001"), (1e-4, "0.0001")),
 )
 
@@ -139,11 +143,13 @@ def _state(
     heads = model.query_heads if of_queries else model.kv_heads
     values = report.grid(metric.field).T.tolist() if report.layers else [[]] * heads
     pending = [None] * (model.layers - len(report.layers))
-    name = f"{metric.name} by layer and {metric.head}"
+    name = say("grid.name", metric=metric.name, head=metric.head)
     return {
-        "name": f"{name}, {caption}" if caption else name,
+        "name": listed([name, caption]) if caption else name,
         "caption": caption,
-        "corner": f"{metric.head} ↓ layer →",
+        "corner": f"{metric.head} ↓ {say('grid.layer')} →",
+        "layer": say("grid.layer"),
+        "unmeasured": say("grid.unmeasured"),
         "head": metric.head,
         "layers": model.layers,
         "pending": bool(pending),
@@ -169,10 +175,10 @@ def legend(metric: Metric) -> str:
         f'<span style="left:{100 * metric.place(loss):.1f}%">{label}</span>'
         for loss, label in metric.ticks
     )
-    ends = f"Colour scale: dark is {metric.ticks[0][1]}, bright is {metric.ticks[-1][1]}"
+    ends = say("grid.ends", dark=metric.ticks[0][1], bright=metric.ticks[-1][1])
     return (
         '<div class="legend">'
         f'<div class="legend-bar bar-sequential" role="img" aria-label="{ends}"></div>'
         f'<div class="legend-ticks" aria-hidden="true">{ticks}</div>'
-        f'<div class="legend-unit">{metric.legend}; bright is faithful</div></div>'
+        f'<div class="legend-unit">{metric.legend}</div></div>'
     )

@@ -3,22 +3,26 @@
 The pixels are PNG; everything around them is text, so that it stays sharp and follows the theme.
 """
 
+import json
 from base64 import b64encode
+from html import escape
 
 from turbo_kv.figures import attention
 from turbo_kv.ui import map_values
 from turbo_kv.ui.engine import Map
+from turbo_kv.ui.language import say, unfilled
 
 
 def html(measured: Map, layer: int, head: int, bits_per_value: float) -> str:
     """The figures, and what lies under the pointer or is reached by the arrow keys."""
-    hint = "Attention maps; the arrow keys move the pointer, with Shift by sixteen tokens"
+    said = {name: unfilled(f"maps.pointed.{name}") for name in ("weights", "future", "under")}
     return (
-        f'<div class="maps" tabindex="0" role="group" aria-label="{hint}" '
+        f'<div class="maps" tabindex="0" role="group" aria-label="{say("maps.hint")}" '
+        f'data-said="{escape(json.dumps(said, ensure_ascii=False))}" '
         f"{map_values.attributes(measured)}>"
         + figures(measured, layer, head, bits_per_value)
-        + '</div><p class="map-readout" aria-live="polite">Point at a map, or use the arrow keys: '
-        "the tokens and their weights appear here.</p>" + map_values.changes(measured)
+        + f'</div><p class="map-readout" aria-live="polite">{say("maps.point")}</p>'
+        + map_values.changes(measured)
     )
 
 
@@ -30,27 +34,36 @@ def figures(measured: Map, layer: int, head: int, bits_per_value: float) -> str:
     weights = ["0", f"{middle:.2g}", f"{ends.probability:.2g}"]
     changes = [f"−{ends.difference:.2g}", "0", f"+{ends.difference:.2g}"]
     axes = _axes(measured)
-    which = f"layer {layer}, head {head}, last {len(exact)} tokens"
     pictures = (
-        ("Original", attention.probability(exact, ends), "sequential", weights, "weight"),
         (
-            f"Packed, {bits_per_value:.2f} bits per value",
+            say("maps.original"),
+            attention.probability(exact, ends),
+            "sequential",
+            weights,
+            say("maps.weight"),
+        ),
+        (
+            say("maps.packed", bits=f"{bits_per_value:.2f}"),
             attention.probability(packed, ends),
             "sequential",
             weights,
-            "weight",
+            say("maps.weight"),
         ),
         (
-            "Packed − original",
+            say("maps.difference"),
             attention.difference(packed - exact, ends),
             "signed",
             changes,
-            "less attention (brown), more (violet); 0.5% lie beyond",
+            say("maps.signed"),
         ),
     )
+
+    def alt(title: str) -> str:
+        return say("maps.alt", title=title, layer=layer, head=head, tokens=len(exact))
+
     return "".join(
         f"<figure><figcaption>{title}</figcaption>"
-        f'<div class="map-frame">{axes}<img alt="{title}: attention of {which}" '
+        f'<div class="map-frame">{axes}<img alt="{alt(title)}" '
         f'src="data:image/png;base64,{b64encode(png).decode()}">'
         '<span class="map-point"></span></div>'
         f"{_bar(kind, ticks, unit)}</figure>"
@@ -62,10 +75,10 @@ def _axes(measured: Map) -> str:
     queries, keys = measured.exact.shape
     last = measured.first_key + keys - 1
     return (
-        f'<span class="map-keys"><span>{measured.first_key:,}</span><span>key position</span>'
+        f'<span class="map-keys"><span>{measured.first_key:,}</span><span>{say("maps.key")}</span>'
         f"<span>{last:,}</span></span>"
         f'<span class="map-queries"><span>{last - queries + 1:,}</span>'
-        f"<span>query position</span><span>{last:,}</span></span>"
+        f"<span>{say('maps.query')}</span><span>{last:,}</span></span>"
     )
 
 

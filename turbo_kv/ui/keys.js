@@ -22,3 +22,12 @@ document.addEventListener('keyup', (event) => {
     event.target.dispatchEvent(new PointerEvent('pointerup', { bubbles: true }));
   }
 });
+
+// The page in another language opens where this one is.
+document.addEventListener('click', (event) => {
+  const link = event.target.closest?.('.languages a');
+  if (!link) return;
+  const address = new URL(window.location);
+  address.searchParams.set('lang', link.lang);
+  link.href = address.search;
+});

@@ -14,13 +14,13 @@ from turbo_kv.quant.config import QuantConfig
 from turbo_kv.ui import engine, learn_tab, walk
 from turbo_kv.ui.actions import FAILURES
 from turbo_kv.ui.following import following
+from turbo_kv.ui.language import heard, say
 from turbo_kv.ui.lessons.lesson import Scene
 from turbo_kv.ui.precomputed import Precomputed
 from turbo_kv.ui.session import Session
 from turbo_kv.ui.walk import Walk
 
 Updates = dict[str, Any]
-TAB = "Learn"
 
 
 class LearnActions:
@@ -53,12 +53,12 @@ class LearnActions:
     def follow(self, session: Session | None, at: Walk) -> Any:
         """What is due after a run, a switch or another selection, when the tab is in view."""
         session = session or self._stored.session
-        return (at.step, session.number, *session.selected) if at.open else gr.skip()
+        return at.due(session) if at.open else gr.skip()
 
     def enter(self, session: Session | None, at: Walk, event: gr.SelectData) -> Iterator[Updates]:
-        """Note which tab is in view, and draw the lesson when it is this one."""
-        after = replace(at, open=event.value == TAB)
-        if after.open:
+        """Note which tab is in view, and draw the lesson when it is this one and shows another."""
+        after = replace(at, open=event.value == say("tab.learn"))
+        if after.open and at.drawn != at.due(session or self._stored.session):
             yield from self._show(session, after)
         else:
             yield {"walk": after}
@@ -81,7 +81,8 @@ class LearnActions:
         except FAILURES as error:
             yield learn_tab.failed(error)
             return
-        yield learn_tab.render(at, Scene(session, at.measured)) | {"walk": at}
+        shown = learn_tab.render(at, Scene(session, at.measured))
+        yield shown | {"walk": replace(at, drawn=at.due(session))}
 
     def _measured(self, session: Session, at: Walk) -> Generator[Updates, None, Walk]:
         """The walk with the numbers of the session's text and head."""
@@ -98,5 +99,5 @@ class LearnActions:
             except StopIteration as end:
                 prepared = end.value
                 break
-            yield learn_tab.busy(text, fraction)
+            yield learn_tab.busy(heard("progress", text), fraction)
         return replace(at, place=place, measured=engine.lessons(prepared, *session.selected))

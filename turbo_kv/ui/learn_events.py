@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from turbo_kv.ui.language import say
 from turbo_kv.ui.learn_actions import LearnActions
 
 _ADDRESS = """() => {
@@ -13,16 +14,22 @@ _ADDRESS = """() => {
   const step = document.querySelector('#steps [aria-current]')?.dataset.step ?? 0;
   const address = new URL(window.location);
   address.searchParams.delete('lesson');
-  if (open?.textContent.trim() === 'Learn') address.searchParams.set('lesson', Number(step) + 1);
+  if (open?.textContent.trim() === '%s') address.searchParams.set('lesson', Number(step) + 1);
   window.history.replaceState(null, '', address);
 }"""
-"""The address names the lesson in view, and none once its tab is left."""
+"""The address names the lesson in view, and none once its tab, called %s, is left."""
 
 
 def connect(
-    demo: gr.Blocks, tabs: gr.Tabs, page: dict[str, gr.Component], actions: LearnActions
+    linked: gr.events.Dependency,
+    tabs: gr.Tabs,
+    page: dict[str, gr.Component],
+    actions: LearnActions,
 ) -> None:
-    """Wire the tab's components, and the session they follow, within the Blocks at hand."""
+    """Wire the tab's components, and the session they follow, within the Blocks at hand.
+
+    linked: the event that puts a link's settings into the form; its lesson opens after it.
+    """
     page = page | {"tabs": tabs}
     names = ("steps", "learn_status", "lesson", "predict", "check", "turn", "why")
     names += ("lesson_finding", "lesson_figure", "back", "next", "walk")
@@ -50,10 +57,10 @@ def connect(
     page["back"].click(named(actions.back), inputs, outputs, **latest)
     page["next"].click(named(actions.forward), inputs, outputs, **latest)
     tabs.select(named(actions.enter), inputs, outputs, **latest)
-    tabs.select(None, None, None, js=_ADDRESS)
+    tabs.select(None, None, None, js=_ADDRESS % say("tab.learn"))
     # An update of a tab that was never opened would tear it, even one that changes nothing. What
     # happens elsewhere therefore says what is due, and only that draws the tab.
     due = gr.State()
-    demo.load(actions.arrive, None, [due, page["walk"], tabs], **options)
+    linked.then(actions.arrive, None, [due, page["walk"], tabs], **options)
     page["session"].change(actions.follow, inputs, due, **latest)
     due.change(named(actions.draw), [*inputs, due], outputs, **latest)

@@ -3,6 +3,7 @@
 A lesson asks first; its control and its figure come with the answer. `render` draws a walk.
 """
 
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,26 +11,27 @@ from typing import Any
 import gradio as gr
 
 from turbo_kv.ui import status
+from turbo_kv.ui.language import counted, heard, say, spoken
 from turbo_kv.ui.lessons.lesson import Lesson, Scene
 from turbo_kv.ui.lessons.order import LESSONS
 from turbo_kv.ui.walk import Walk
 
-SHOW = "Show me"
-_STEPS = """<nav class="steps" aria-label="Lessons"><ol>
+_STEPS = """<nav class="steps" aria-label="${value.label}"><ol>
 ${value.steps.map((step, index) => `<li><button type="button" data-step="${index}"
   ${index === value.at ? 'aria-current="step"' : ''}><b aria-hidden="true">${
   step.done ? '✓' : index + 1}</b> ${step.name}<span class="for-reader">${
-  step.done ? ', answered' : ''}</span></button></li>`).join('')}
+  step.done ? value.answered : ''}</span></button></li>`).join('')}
 </ol></nav>"""
 
 
 def build(scene: Scene) -> dict[str, gr.Component]:
     """The tab's components by name, at the first lesson."""
     walk = Walk()
+    walk = replace(walk, drawn=walk.due(scene.session))
     first = render(walk, scene)
     lesson = LESSONS[walk.step]
     page: dict[str, gr.Component] = {}
-    with gr.Tab("Learn", id="learn"):
+    with gr.Tab(say("tab.learn"), id="learn"):
         page["walk"] = gr.State(walk, time_to_live=3600)
         page["steps"] = gr.HTML(
             first["steps"],
@@ -51,8 +53,12 @@ def build(scene: Scene) -> dict[str, gr.Component]:
                 page["lesson_figure"] = gr.HTML(first["lesson_figure"], elem_id="lesson-figure")
         page["why"] = gr.HTML(first["why"], elem_id="why")
         with gr.Row(elem_id="lesson-buttons"):
-            page["back"] = gr.Button("Back", interactive=False, elem_id="back", min_width=100)
-            page["next"] = gr.Button("Next", variant="primary", elem_id="next", min_width=100)
+            page["back"] = gr.Button(
+                say("learn.back"), interactive=False, elem_id="back", min_width=100
+            )
+            page["next"] = gr.Button(
+                say("learn.next"), variant="primary", elem_id="next", min_width=100
+            )
     return page
 
 
@@ -67,6 +73,8 @@ def render(walk: Walk, scene: Scene) -> dict[str, Any]:
     finding = lesson.finding(scene, setting) if walk.answered else ""
     return {
         "steps": {
+            "label": say("learn.lessons"),
+            "answered": say("learn.answered"),
             "at": walk.step,
             "steps": [
                 {"name": one.name, "done": index in walk.answers}
@@ -95,34 +103,44 @@ def busy(text: str, fraction: float) -> dict[str, str]:
 
 def failed(error: Exception) -> dict[str, str]:
     """The status when the numbers cannot be had."""
-    return {"learn_status": status.html(status.FAILED, f"This lesson has no numbers: {error}")}
+    said = say("learn.failed", error=heard("error", str(error)))
+    return {"learn_status": status.html(status.FAILED, said)}
 
 
 def _choices(lesson: Lesson) -> list[tuple[str, int]]:
-    texts = [*(choice.text for choice in lesson.choices), SHOW]
+    texts = [*lesson.answers, say("learn.show")]
     return [(text, index) for index, text in enumerate(texts)]
 
 
 def _title(walk: Walk, lesson: Lesson, scene: Scene) -> str:
     report, measured = scene.session.shown, scene.measured
-    about = (
-        f"{report.model.name}, {report.tokens:,} tokens of {report.text.name}; layer "
-        f"{measured.layer}, query head {measured.head}, KV head {measured.kv_head}, as selected in "
-        f"the tab Run. {lesson.setup(scene)}"
+    about = say(
+        "learn.about",
+        model=report.model.name,
+        text=say(
+            "text.read",
+            tokens=counted("tokens", report.tokens),
+            text=heard("name", report.text.name),
+        ),
+        layer=measured.layer,
+        head=measured.head,
+        kv_head=measured.kv_head,
+        setup=lesson.setup(scene),
     )
+    number = walk.step + 1
     return (
-        f'<div class="section"><h2>{walk.step + 1}. {escape(lesson.title)} '
-        f"<small>lesson {walk.step + 1} of {len(LESSONS)} · "
-        f'<a href="?lesson={walk.step + 1}">link to it</a></small></h2>'
-        f'<p class="about">On {escape(about)}</p></div>'
+        f'<div class="section"><h2>{number}. {escape(lesson.title)} '
+        f"<small>{say('learn.number', number=number, count=len(LESSONS))} · "
+        f'<a href="?lang={spoken()}&amp;lesson={number}">{say("learn.link")}</a></small></h2>'
+        f'<p class="about">{escape(about)}</p></div>'
     )
 
 
 def _check(lesson: Lesson, scene: Scene, answer: int) -> str:
-    measured = f"Measured: {lesson.said(scene)}"
+    measured = say("learn.measured", said=lesson.said(scene))
     if answer < len(lesson.choices):
         right = lesson.choices[answer].holds(lesson.truth(scene))
-        mark = "✓ Right." if right else "✗ Not so."
+        mark = say("learn.right") if right else say("learn.wrong")
         kind = "right" if right else "wrong"
         return _said(f"{mark} {measured}", f"check-{kind}")
     return _said(measured, "check-shown")
@@ -137,8 +155,8 @@ def _finding(text: str) -> str:
 
 
 def _empty() -> str:
-    return '<p class="ask-first">Answer first; the figure comes with it.</p>'
+    return f'<p class="ask-first">{say("learn.first")}</p>'
 
 
 def _why(lesson: Lesson) -> str:
-    return f'<div class="why"><h3>Why</h3><p>{escape(lesson.why)}</p></div>'
+    return f'<div class="why"><h3>{say("learn.why")}</h3><p>{escape(lesson.why)}</p></div>'

@@ -5,7 +5,7 @@ models' published facts and nothing of torch.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from turbo_kv.measure.report import Request
 from turbo_kv.measure.transcript import GenerationRequest
 from turbo_kv.models.catalog import CATALOG
 from turbo_kv.quant.config import QuantConfig
+from turbo_kv.ui.language import heard, say
 
 MINIMUM_CONTEXT = 16
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -144,15 +145,15 @@ def generation(form: Mapping[str, Any], limits: Limits) -> GenerationRequest:
     """The run bar's and the tab Generate's values as a request. Raises FieldError."""
     new_tokens = _whole("new_tokens", form["new_tokens"])
     if not 1 <= new_tokens <= limits.new_tokens:
-        raise FieldError("new_tokens", f"Choose 1 to {limits.new_tokens} new tokens.")
+        raise FieldError("new_tokens", say("limit.new_tokens", most=limits.new_tokens))
     temperature = form["temperature"]
     if isinstance(temperature, bool) or not isinstance(temperature, int | float):
-        raise FieldError("temperature", "The temperature must be a number.")
+        raise FieldError("temperature", say("limit.temperature_number"))
     if not 0 <= temperature <= MAXIMUM_TEMPERATURE:
-        raise FieldError("temperature", f"Choose a temperature from 0 to {MAXIMUM_TEMPERATURE}.")
+        raise FieldError("temperature", say("limit.temperature", most=MAXIMUM_TEMPERATURE))
     sampling_seed = _whole("sampling_seed", form["sampling_seed"])
     if not 0 <= sampling_seed < 2**31:
-        raise FieldError("sampling_seed", "Choose a seed from 0 to 2147483647.")
+        raise FieldError("sampling_seed", say("limit.seed"))
     return GenerationRequest(
         prompt=_text(form["prompt"], limits, "prompt"),
         model=_model(form["model"], limits),
@@ -166,21 +167,21 @@ def generation(form: Mapping[str, Any], limits: Limits) -> GenerationRequest:
 
 def planning(form: Mapping[str, Any]) -> PlanRequest:
     """The tab Plan's values as a request; `memory` is in GiB. Raises FieldError."""
-    tokens = _within("plan_context", "context", form["plan_context"], LONGEST_PLAN)
-    batch = _within("plan_batch", "number of texts", form["plan_batch"], LARGEST_BATCH)
+    tokens = _within("plan_context", "limit.name.context", form["plan_context"], LONGEST_PLAN)
+    batch = _within("plan_batch", "limit.name.batch", form["plan_batch"], LARGEST_BATCH)
     memory = form["plan_memory"]
     if isinstance(memory, bool) or not isinstance(memory, int | float):
-        raise FieldError("plan_memory", "The device's memory must be a number of GiB.")
+        raise FieldError("plan_memory", say("limit.memory_number"))
     if not 1 <= memory <= LARGEST_DEVICE:
-        raise FieldError("plan_memory", f"Choose 1 to {LARGEST_DEVICE:,} GiB of memory.")
+        raise FieldError("plan_memory", say("limit.memory", most=f"{LARGEST_DEVICE:,}"))
     return PlanRequest(tokens, batch, round(memory * GIB), config(form))
 
 
 def _within(field: str, name: str, value: object, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
-        raise FieldError(field, f"The {name} must be a whole number.")
+        raise FieldError(field, say("limit.whole", name=say(name)))
     if not 1 <= value <= most:
-        raise FieldError(field, f"The {name} is {value:,.0f}; choose 1 to {most:,}.")
+        raise FieldError(field, _range(name, value, most))
     return int(value)
 
 
@@ -191,31 +192,32 @@ def config(form: Mapping[str, Any]) -> QuantConfig:
     try:
         return QuantConfig(seed=seed, **chosen)
     except ValueError as error:
-        raise FieldError("seed" if str(error).startswith("seed") else "bits", str(error)) from error
+        field = "seed" if str(error).startswith("seed") else "bits"
+        raise FieldError(field, heard("error", str(error))) from error
 
 
 def upload(path: str, limits: Limits) -> str:
     """The text of an uploaded file. Raises FieldError unless it is UTF-8 text within the limit."""
     file = Path(path)
     if file.suffix.lower() != ".txt":
-        raise FieldError("text", f"{file.suffix or 'This file'} is not read; upload a .txt file.")
+        raise FieldError("text", say("limit.suffix", suffix=file.suffix or say("limit.this_file")))
     if file.stat().st_size > limits.text_bytes:
         raise FieldError("text", _too_long(file.stat().st_size, limits))
     try:
         return file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FieldError("text", "The file is not UTF-8 text; save it as UTF-8.") from error
+        raise FieldError("text", say("limit.utf8")) from error
 
 
 def _model(model: object, limits: Limits) -> str:
     if model not in limits.models:
-        raise FieldError("model", f"Choose one of {', '.join(limits.models)}.")
+        raise FieldError("model", _one_of(limits.models))
     return model
 
 
 def _text(text: object, limits: Limits, field: str = "text") -> str:
     if not isinstance(text, str) or not text.strip():
-        raise FieldError(field, f"Your {field} is empty. Write some, or choose an example.")
+        raise FieldError(field, say(f"limit.empty.{field}"))
     size = len(text.encode(errors="surrogatepass"))
     if size > limits.text_bytes:
         raise FieldError(field, _too_long(size, limits))
@@ -223,7 +225,7 @@ def _text(text: object, limits: Limits, field: str = "text") -> str:
 
 
 def _too_long(size: int, limits: Limits) -> str:
-    return f"The text has {size:,} bytes; at most {limits.text_bytes:,} are read here. Shorten it."
+    return say("limit.bytes", size=f"{size:,}", most=f"{limits.text_bytes:,}")
 
 
 def _context(value: object, model: str, limits: Limits) -> int:
@@ -232,25 +234,38 @@ def _context(value: object, model: str, limits: Limits) -> int:
     if not MINIMUM_CONTEXT <= context <= longest:
         raise FieldError(
             "context",
-            f"Context is {context:,} tokens; {model} takes {MINIMUM_CONTEXT} to {longest:,} here.",
+            say(
+                "limit.context",
+                context=f"{context:,}",
+                model=model,
+                least=MINIMUM_CONTEXT,
+                most=f"{longest:,}",
+            ),
         )
     return context
 
 
 def _source(source: object) -> str:
     if source not in SOURCES:
-        raise FieldError("text", f"Choose one of {', '.join(SOURCES)}, or {OWN_TEXT.lower()}.")
+        raise FieldError("text", _one_of([heard("name", name) for name in (*SOURCES, OWN_TEXT)]))
     return source
 
 
 def _device(device: object) -> str:
     if device not in DEVICES:
-        raise FieldError("device", f"Choose one of {', '.join(DEVICES)}.")
+        raise FieldError("device", _one_of(DEVICES))
     return device
+
+
+def _one_of(names: Sequence[str]) -> str:
+    return say("limit.one_of", names=say("list.comma").join(names))
+
+
+def _range(name: str, value: float, most: int) -> str:
+    return say("limit.range", name=say(name), value=f"{value:,.0f}", most=f"{most:,}")
 
 
 def _whole(field: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
-        name = field.replace("_", " ")
-        raise FieldError(field, f"The {name} must be a whole number.")
+        raise FieldError(field, say("limit.whole", name=say(f"limit.name.{field}")))
     return int(value)

@@ -11,9 +11,10 @@ from base64 import b64encode
 import numpy as np
 
 from turbo_kv.figures.attention import visible
-from turbo_kv.figures.chart import table
 from turbo_kv.ui import numbers
 from turbo_kv.ui.engine import Map
+from turbo_kv.ui.language import say
+from turbo_kv.ui.tables import table
 
 SMALLEST = 1e-5
 CHANGES = 5
@@ -59,8 +60,8 @@ def changes(measured: Map) -> str:
                 numbers.signed(change[row, column]),
             )
         )
-    heads = ("Query", "Key", "Original", "Packed", "Change")
-    return table(f"The {CHANGES} largest changes of attention in view", heads, rows)
+    heads = [say(f"maps.column.{name}") for name in ("query", "key", "exact", "packed", "change")]
+    return table(say("maps.changes", count=CHANGES), heads, rows)
 
 
 def quoted(token: str) -> str:

@@ -27,7 +27,9 @@ async function values(maps) {
 }
 
 const quoted = (token) => `“${token.replaceAll('\n', '↵').replaceAll(' ', '␣')}”`;
-const weight = (value) => (value < 1e-4 ? 'under 0.0001' : value.toPrecision(2));
+
+// A sentence of the page's language with its {parts} put in.
+const say = (sentence, parts) => sentence.replace(/\{(\w+)\}/g, (_, name) => parts[name]);
 
 async function point(maps, row, column) {
   const { weights, tokens, rows, columns, firstKey } = await values(maps);
@@ -42,11 +44,15 @@ async function point(maps, row, column) {
   const [exact, after] = [weights[at], weights[rows * columns + at]];
   const query = firstKey + columns - rows + row;
   const key = firstKey + column;
-  const pair = `Query ${query.toLocaleString('en')} ${quoted(tokens[0][row])}, key ` +
-    `${key.toLocaleString('en')} ${quoted(tokens[1][column])}: `;
-  maps.parentElement.querySelector('.map-readout').textContent = pair + (key > query
-    ? 'still to come for this query.'
-    : `original ${weight(exact)}, packed ${weight(after)}.`);
+  const said = JSON.parse(maps.dataset.said);
+  const weight = (value) => (value < 1e-4 ? said.under : value.toPrecision(2));
+  const sentence = key > query ? said.future : said.weights;
+  maps.parentElement.querySelector('.map-readout').textContent = say(sentence, {
+    query: `${query.toLocaleString('en')} ${quoted(tokens[0][row])}`,
+    key: `${key.toLocaleString('en')} ${quoted(tokens[1][column])}`,
+    exact: weight(exact),
+    packed: weight(after),
+  });
 }
 
 function pointed(event) {

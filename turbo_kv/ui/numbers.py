@@ -2,6 +2,8 @@
 
 import math
 
+from turbo_kv.ui.language import say
+
 MIB = 2**20
 GIB = 2**30
 
@@ -13,7 +15,7 @@ def mib(count: int, digits: int = 2) -> str:
 
 def gib(count: int) -> str:
     """Bytes as GiB with two decimals: 1.75; what is not nothing never reads as nothing."""
-    return f"{count / GIB:,.2f}" if count == 0 or count >= GIB / 200 else "under 0.01"
+    return f"{count / GIB:,.2f}" if count == 0 or count >= GIB / 200 else _under("0.01")
 
 
 def cosine(value: float) -> str:
@@ -34,12 +36,12 @@ def nats(value: float) -> str:
         return f"{value:.0f}"
     if value >= 0.0001:
         return f"{value:.{max(1 - math.floor(math.log10(value)), 1)}f}"
-    return "under 0.0001"
+    return _under("0.0001")
 
 
 def weight(share: float) -> str:
     """A share of attention with two significant digits, down to a ten-thousandth: 0.56, 0.031."""
-    return f"{share:#.2g}" if share >= 0.0001 else "under 0.0001"
+    return f"{share:#.2g}" if share >= 0.0001 else _under("0.0001")
 
 
 def signed(value: float) -> str:
@@ -62,3 +64,7 @@ def rate(per_second: float | None) -> str:
     if per_second is None:
         return "–"
     return f"{per_second:.1f}" if per_second < 100 else f"{per_second:,.0f}"
+
+
+def _under(value: str) -> str:
+    return say("number.under", value=value)

@@ -5,11 +5,6 @@ import gradio as gr
 from turbo_kv.ui import headline, status, verdict
 from turbo_kv.ui.session import Session
 
-CLAIM = (
-    "Store the keys and values of a real model in 3 bits: see what it saves, "
-    "what it breaks, and what repairs it."
-)
-
 
 def build(session: Session, ready: str) -> dict[str, gr.Component]:
     """The components by name."""
@@ -26,5 +21,5 @@ def render(session: Session, previous: bool = False) -> dict[str, str]:
     """The verdict on the report shown; `previous` says a later run left it standing."""
     return {
         "verdict": verdict.html(session.before, session.shown, previous),
-        "headline": headline.html(session.shown, session.precomputed),
+        "headline": headline.html(session.shown, session.beforehand),
     }

@@ -11,6 +11,7 @@ import gradio as gr
 from turbo_kv.measure.report import Report
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.ui import findings, grid, numbers, wording
+from turbo_kv.ui.language import counted, heard, say
 from turbo_kv.ui.session import Pin, Session
 
 PREFIX = "pinned_"
@@ -21,8 +22,10 @@ def buttons() -> dict[str, gr.Component]:
     """Pin, and while something is pinned Unpin."""
     with gr.Row(elem_id="pins"):
         return {
-            "pin": gr.Button("Pin this result", size="sm", elem_id="pin", min_width=140),
-            "unpin": gr.Button("Unpin", size="sm", visible=False, elem_id="unpin", min_width=100),
+            "pin": gr.Button(say("pin.pin"), size="sm", elem_id="pin", min_width=140),
+            "unpin": gr.Button(
+                say("pin.unpin"), size="sm", visible=False, elem_id="unpin", min_width=100
+            ),
         }
 
 
@@ -32,10 +35,10 @@ def render(session: Session, metrics: dict[str, grid.Metric]) -> dict[str, Any]:
     names = [PREFIX + name for name in metrics]
     if pin is None:
         hidden = {name: gr.update(visible=False) for name in ("unpin", "pinned", *names)}
-        return hidden | {"pin": gr.update(value="Pin this result")}
-    states = grid.states(metrics, pin.report, _mark(session, pin), f"pinned, {_which(pin)}")
+        return hidden | {"pin": gr.update(value=say("pin.pin"))}
+    states = grid.states(metrics, pin.report, _mark(session, pin), _caption(pin))
     return {
-        "pin": gr.update(value="Pin this result instead"),
+        "pin": gr.update(value=say("pin.instead")),
         "unpin": gr.update(visible=True),
         "pinned": gr.update(value=html(pin, session), visible=True),
     } | {PREFIX + name: gr.update(value=state, visible=True) for name, state in states.items()}
@@ -45,17 +48,17 @@ def html(pin: Pin, session: Session) -> str:
     """A sentence and a table: the pinned result, and the one shown now."""
     before, after = pin.report, session.shown
     rows = "".join(
-        f'<tr><th scope="row">{name}</th>'
+        f'<tr><th scope="row">{say(name)}</th>'
         + "".join(f"<td>{escape(form(report))}</td>" for report in (before, after))
         + "</tr>"
         for name, form in _ROWS
     )
     return (
-        f'<div class="section"><h3>Pinned: {_which(pin)}</h3>'
+        f'<div class="section"><h3>{_caption(pin)}</h3>'
         f'<p class="finding">{escape(finding(before, after))}</p></div>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="Pinned and shown">'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{say("pin.label")}">'
         '<table class="layers pinned"><thead><tr><th scope="col"></th>'
-        f'<th scope="col">Pinned, {_which(pin)}</th><th scope="col">Now</th></tr></thead>'
+        f'<th scope="col">{_caption(pin)}</th><th scope="col">{say("pin.now")}</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
 
@@ -63,25 +66,25 @@ def html(pin: Pin, session: Session) -> str:
 def finding(before: Report, after: Report) -> str:
     """How the result shown differs from the pinned one, in attention and in bytes."""
     if before is after:
-        return (
-            "This is the result shown. Flip a switch or press Run: the next one stands beside it."
-        )
+        return say("pin.same")
     old, new = findings.kl(before), findings.kl(after)
     factor = max(old, 1e-9) / max(new, 1e-9)
     if factor >= findings.ALIKE:
-        said = f"{numbers.times(factor)} times closer to exact than in"
+        said = say("pin.closer", factor=numbers.times(factor))
     elif factor <= 1 / findings.ALIKE:
-        said = f"{numbers.times(1 / factor)} times further from exact than in"
+        said = say("pin.further", factor=numbers.times(1 / factor))
     else:
-        said = "as far from exact as in"
-    return (
-        f"Attention is {said} the pinned result: KL {numbers.nats(old)} → {numbers.nats(new)} "
-        f"nats, at {before.bits_per_value:.2f} → {after.bits_per_value:.2f} bits per value."
+        said = say("pin.alike")
+    return say(
+        "pin.finding",
+        said=said,
+        kl=f"{numbers.nats(old)} → {numbers.nats(new)}",
+        bits=f"{before.bits_per_value:.2f} → {after.bits_per_value:.2f}",
     )
 
 
-def _which(pin: Pin) -> str:
-    return f"run {pin.number}" if pin.number else "the precomputed result"
+def _caption(pin: Pin) -> str:
+    return say("pin.run", number=pin.number) if pin.number else say("pin.precomputed")
 
 
 def _mark(session: Session, pin: Pin) -> tuple[int, int]:
@@ -97,24 +100,33 @@ def _setting(report: Report) -> str:
     return wording.setting(report.config, names)
 
 
+def _text(report: Report) -> str:
+    text = heard("name", report.text.name)
+    return say("text.read", tokens=counted("tokens", report.tokens), text=text)
+
+
+def _nats(value: float) -> str:
+    return say("number.nats", value=numbers.nats(value))
+
+
 _ROWS = (
-    ("Model", lambda report: report.model.name),
-    ("Text", lambda report: f"{report.tokens:,} tokens of {report.text.name}"),
-    ("Setting", _setting),
+    ("metric.model", lambda report: report.model.name),
+    ("metric.text", _text),
+    ("metric.setting", _setting),
     (
-        "MiB of K and V",
+        "headline.mib",
         lambda report: f"{numbers.mib(report.before_bytes)} → {numbers.mib(report.after.total)}",
     ),
-    ("Smaller", lambda report: f"{report.ratio:.2f}×"),
-    ("Bits per value", lambda report: f"{report.bits_per_value:.2f}"),
-    ("Attention KL, mean", lambda report: f"{numbers.nats(findings.kl(report))} nats"),
+    ("metric.smaller", lambda report: f"{report.ratio:.2f}×"),
+    ("metric.bits_per_value", lambda report: f"{report.bits_per_value:.2f}"),
+    ("pin.kl_mean", lambda report: _nats(findings.kl(report))),
     (
-        "Attention KL, worst head",
-        lambda report: f"{numbers.nats(float(report.grid('attention_kl').max()))} nats",
+        "pin.kl_worst",
+        lambda report: _nats(float(report.grid("attention_kl").max())),
     ),
     (
-        "Strongest key unchanged",
+        "pin.top1",
         lambda report: numbers.percent(float(report.grid("top1").mean())),
     ),
-    ("Key cosine", lambda report: numbers.cosine(float(report.grid("key_cosine").mean()))),
+    ("metric.key_cosine", lambda report: numbers.cosine(float(report.grid("key_cosine").mean()))),
 )

@@ -9,6 +9,7 @@ from html import escape
 from turbo_kv.figures.style import BEFORE, PARTS
 from turbo_kv.measure.planner import GIB, Plan, PlanRequest
 from turbo_kv.ui import numbers
+from turbo_kv.ui.language import say
 from turbo_kv.ui.plan_words import fits, limit
 
 BEYOND = 1.2
@@ -16,14 +17,15 @@ BEYOND = 1.2
 
 EXACT, PACKED = PARTS["exact_window"], PARTS["codes"]
 _COLUMNS = (
-    ("Weights", "GiB"),
-    ("Cache, bf16", "GiB"),
-    ("Cache, packed", "GiB"),
-    ("Smaller", ""),
-    ("Longest, bf16", "tokens"),
-    ("Longest, packed", "tokens"),
-    ("What limits it", ""),
+    ("plan.weights", "unit.gib"),
+    ("plan.cache_bf16", "unit.gib"),
+    ("plan.cache_packed", "unit.gib"),
+    ("metric.smaller", ""),
+    ("plan.longest_bf16", "plan.tokens"),
+    ("plan.longest_packed", "plan.tokens"),
+    ("plan.limits", ""),
 )
+"""Keys of each name and of its unit."""
 
 
 def html(plans: list[Plan], request: PlanRequest) -> str:
@@ -32,7 +34,7 @@ def html(plans: list[Plan], request: PlanRequest) -> str:
     rows = "".join(_model(plan, end) for plan in plans)
     line = f'<span class="plan-line" style="left:{100 / BEYOND:.2f}%"></span>'
     return (
-        f'<figure class="plan" aria-label="Weights and cache of every size, GiB">'
+        f'<figure class="plan" aria-label="{say("plan.chart")}">'
         f'<ul class="parts">{_legend()}</ul>'
         f'<div class="plan-rows">{rows}<div class="plan-row plan-over" aria-hidden="true">'
         f'<div class="plan-overlay">{line}</div></div></div>'
@@ -42,9 +44,12 @@ def html(plans: list[Plan], request: PlanRequest) -> str:
 
 
 def _legend() -> str:
-    parts = (("weights, bf16", BEFORE), ("cache in bf16", EXACT), ("cache packed", PACKED))
-    drawn = "".join(f'<li><i style="background:{colour}"></i>{name}</li>' for name, colour in parts)
-    return drawn + '<li><i class="plan-mark"></i>the device’s memory</li>'
+    parts = (("weights", BEFORE), ("exact", EXACT), ("packed", PACKED))
+    drawn = "".join(
+        f'<li><i style="background:{colour}"></i>{say(f"plan.legend.{name}")}</li>'
+        for name, colour in parts
+    )
+    return drawn + f'<li><i class="plan-mark"></i>{say("plan.legend.device")}</li>'
 
 
 def _model(plan: Plan, end: float) -> str:
@@ -69,10 +74,13 @@ def _bar(plan: Plan, cache: int, colour: str, fit: bool, end: float) -> str:
         for size, fill in zip(shown, (BEFORE, colour))
     )
     cut = '<b class="plan-cut" aria-hidden="true">▸▸</b>' if total > end else ""
-    word = "fits" if fit else "does not fit"
+    said = say(
+        "plan.fits" if fit else "plan.too_large",
+        weights=numbers.gib(weights),
+        cache=numbers.gib(cache),
+    )
     return (
-        f'<div class="plan-bar" role="img" aria-label="{numbers.gib(weights)} GiB of weights and '
-        f'{numbers.gib(cache)} GiB of cache: {word}">{segments}{cut}</div>'
+        f'<div class="plan-bar" role="img" aria-label="{said}">{segments}{cut}</div>'
         f'<div class="plan-said" aria-hidden="true">{numbers.gib(total)} GiB '
         f"{'✓' if fit else '✗'}</div>"
     )
@@ -93,13 +101,16 @@ def _short(count: float) -> str:
 
 def table(plans: list[Plan]) -> str:
     """The numbers behind the chart, folded."""
-    heads = "".join(f'<th scope="col">{name} <small>{unit}</small></th>' for name, unit in _COLUMNS)
+    heads = "".join(
+        f'<th scope="col">{say(name)} <small>{say(unit) if unit else ""}</small></th>'
+        for name, unit in _COLUMNS
+    )
     rows = "".join(_row(plan) for plan in plans)
     return (
-        '<details class="behind"><summary>Show as table</summary>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="Plan of every size">'
-        f'<table class="layers"><thead><tr><th scope="col">Model</th>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></details>"
+        f'<details class="behind"><summary>{say("table.show")}</summary>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{say("plan.table")}">'
+        f'<table class="layers"><thead><tr><th scope="col">{say("metric.model")}</th>{heads}</tr>'
+        f"</thead><tbody>{rows}</tbody></table></div></details>"
     )
 
 

@@ -16,6 +16,7 @@ from turbo_kv.figures.save import save
 from turbo_kv.measure.planner import GIB, PlanRequest, plan_sizes
 from turbo_kv.models.catalog import SIZES
 from turbo_kv.ui import downloads, form, limits, plan_chart, plan_words, status
+from turbo_kv.ui.language import say, speaking
 
 OWN = ("plan_context", "plan_batch", "plan_memory", "plan_model")
 FIELDS = (*form.SWITCHES, *OWN)
@@ -23,10 +24,6 @@ MESSAGES = tuple(f"{name}_message" for name in OWN[:3])
 FILES = ("plan.json", "plan.png", "plan.svg")
 OUTPUTS = ("plan_finding", "plan_chart", *MESSAGES)
 FOCUS = "Qwen2.5-7B"
-LEAD = (
-    "Computed from published shapes and the switches above; nothing is loaded or measured. What a "
-    "forward pass needs for a moment comes on top."
-)
 
 
 def build() -> dict[str, gr.Component]:
@@ -34,15 +31,15 @@ def build() -> dict[str, gr.Component]:
     page: dict[str, gr.Component] = {}
     request = PlanRequest(batch=8)
     first = render(request, FOCUS)
-    with gr.Tab("Plan", id="plan"):
-        gr.HTML(f'<p class="lead">{LEAD}</p>')
+    with gr.Tab(say("tab.plan"), id="plan"):
+        gr.HTML(f'<p class="lead">{say("plan.lead")}</p>')
         with gr.Row(elem_id="plan-fields"):
             page["plan_context"] = gr.Slider(
                 1024,
                 limits.LONGEST_PLAN,
                 value=request.tokens,
                 step=1024,
-                label="Context, tokens",
+                label=say("form.context"),
                 min_width=260,
                 elem_id="plan-context",
             )
@@ -51,20 +48,20 @@ def build() -> dict[str, gr.Component]:
                 limits.LARGEST_BATCH,
                 value=request.batch,
                 step=1,
-                label="Texts at once",
+                label=say("plan.batch"),
                 min_width=260,
                 elem_id="plan-batch",
             )
             page["plan_memory"] = gr.Number(
                 request.memory / GIB,
-                label="Device memory, GiB",
+                label=say("plan.memory"),
                 min_width=140,
                 elem_id="plan-memory",
             )
             page["plan_model"] = gr.Dropdown(
                 [card.name for card in SIZES],
                 value=FOCUS,
-                label="Sum for",
+                label=say("plan.model"),
                 min_width=140,
                 elem_id="plan-model",
             )
@@ -97,10 +94,10 @@ def render(request: PlanRequest, focus: str) -> dict[str, str]:
     findings = "".join(f'<p class="finding">{escape(sentence)}</p>' for sentence in said)
     sums = "".join(f"<p>{escape(line)}</p>" for line in plan_words.formula(chosen, request))
     return {
-        "plan_finding": f'<div class="section"><h3>Will it fit?</h3>{findings}</div>',
+        "plan_finding": f'<div class="section"><h3>{say("plan.title")}</h3>{findings}</div>',
         "plan_chart": (
             plan_chart.html(plans, request)
-            + f'<div class="sums"><h4>{escape(chosen.card.name)}, with its numbers</h4>{sums}</div>'
+            + f'<div class="sums"><h4>{say("plan.sums", model=chosen.card.name)}</h4>{sums}</div>'
             + plan_chart.table(plans)
         ),
     }
@@ -119,7 +116,8 @@ def make(name: str, request: PlanRequest) -> bytes:
         Bars(each.card.name, each.card.weights_bytes, each.before_bytes, each.after.total)
         for each in plans
     ]
-    figure = draw(bars, request.memory, plan_chart.BEYOND, plan_words.fitting(plans, request))
+    with speaking("en"):  # files are read by anybody
+        figure = draw(bars, request.memory, plan_chart.BEYOND, plan_words.fitting(plans, request))
     return save(figure, name.rsplit(".", maxsplit=1)[-1])
 
 
@@ -129,7 +127,7 @@ def download(*values: Any) -> dict[str, Any]:
     try:
         content = make(str(event.value), limits.planning(dict(zip(FIELDS, given))))
     except ValueError as error:
-        return {"plan_files": downloads.EMPTY | {"said": escape(f"Not saved: {error}")}}
+        return {"plan_files": downloads.EMPTY | {"said": escape(say("plan.refused", error=error))}}
     return {"plan_files": downloads.with_file(str(event.value), content)}
 
 

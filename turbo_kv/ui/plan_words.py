@@ -6,8 +6,8 @@ Knows plans, not components. A size "fits" when weights and cache together do.
 from dataclasses import asdict
 
 from turbo_kv.measure.planner import Plan, PlanRequest
-from turbo_kv.ui import numbers
-from turbo_kv.ui.memory_bar import NAMES
+from turbo_kv.ui import memory_bar, numbers
+from turbo_kv.ui.language import counted, say
 
 
 def fits(plan: Plan, packed: bool) -> bool:
@@ -19,33 +19,35 @@ def fitting(plans: list[Plan], request: PlanRequest) -> str:
     """Which sizes hold the planned texts, in bf16 and packed."""
     exact = [plan for plan in plans if fits(plan, packed=False)]
     packed = [plan for plan in plans if fits(plan, packed=True)]
-    asked = f"{_texts(request)} in {_device(request)}"
-    if not packed:
-        return f"No size of Qwen2.5 holds {asked}, packed or not."
-    gained = [plan.card.name for plan in packed if plan not in exact]
-    if gained:
-        largest = f"the largest is {exact[-1].card.name}" if exact else "none does"
-        return (
-            f"Packing adds {' and '.join(gained)} to the sizes that hold {asked}; in bf16 "
-            f"{largest}."
-        )
-    return (
-        f"The same sizes hold {asked} in bf16 and packed, up to {packed[-1].card.name}: here "
-        "packing buys length, not a larger model."
+    asked = say(
+        "plan.asked",
+        texts=counted("texts", request.batch),
+        tokens=f"{request.tokens:,}",
+        memory=_gib(request),
     )
+    if not packed:
+        return say("plan.none", asked=asked)
+    gained = [plan.card.name for plan in packed if plan not in exact]
+    if not gained:
+        return say("plan.same", asked=asked, largest=packed[-1].card.name)
+    names = say("list.and").join(gained)
+    if not exact:
+        return say("plan.all_gained", names=names, asked=asked)
+    return say("plan.gained", names=names, asked=asked, largest=exact[-1].card.name)
 
 
 def longest(plan: Plan, request: PlanRequest) -> str:
     """How far one size gets before and after, and what stops it."""
-    name, memory = plan.card.name, _device(request)
+    parts = {"model": plan.card.name, "memory": _gib(request)}
     if not plan.longest_after:
-        weights = numbers.gib(plan.card.weights_bytes)
-        return f"{name} does not fit in {memory}: its weights alone take {weights} GiB."
-    each = " each" if plan.batch > 1 else ""
-    before = f"{plan.longest_before:,}" if plan.longest_before else "no"
-    return (
-        f"{name} in {memory}: {before} tokens{each} in bf16, {plan.longest_after:,} packed. "
-        f"{limit(plan)}"
+        return say("plan.no_room", weights=numbers.gib(plan.card.weights_bytes), **parts)
+    before = say("plan.no") if not plan.longest_before else f"{plan.longest_before:,}"
+    return say(
+        "plan.longest_each" if plan.batch > 1 else "plan.longest",
+        before=before,
+        after=f"{plan.longest_after:,}",
+        limit=limit(plan),
+        **parts,
     )
 
 
@@ -53,46 +55,56 @@ def limit(plan: Plan) -> str:
     """What ends the context of a packed cache first."""
     trained = plan.card.max_position_embeddings
     if not plan.longest_after:
-        return "The weights alone exceed the memory."
+        return say("plan.limit.weights")
     if plan.longest_before >= trained:
-        return f"Memory does not limit it: the model is trained for {trained:,} tokens."
-    if plan.longest_after >= trained:
-        return f"Packed, memory no longer limits it: the model is trained for {trained:,} tokens."
-    return f"Memory limits it both times: the model is trained for {trained:,} tokens."
+        reason = "trained"
+    else:
+        reason = "unlocked" if plan.longest_after >= trained else "memory"
+    return say(f"plan.limit.{reason}", tokens=f"{trained:,}")
 
 
 def formula(plan: Plan, request: PlanRequest) -> list[str]:
     """The sizes of both caches and the longest contexts, each with its numbers substituted."""
     card = plan.card
     stored = " + ".join(
-        f"{NAMES[name]} {numbers.mib(count)}" for name, count in asdict(plan.after).items() if count
+        f"{memory_bar.name(part)} {numbers.mib(count)}"
+        for part, count in asdict(plan.after).items()
+        if count
     )
-    free = f"({request.memory / numbers.GIB:g} − {numbers.gib(card.weights_bytes)}) GiB"
     exact = card.kv_bytes_per_token() * plan.batch
     packed = (plan.after.total - plan.after.means) // plan.tokens
     sums = [
-        f"bf16: 2 × {card.layers} layers × {card.kv_heads} KV heads × {card.head_dim} × "
-        f"{plan.tokens:,} tokens × {_count(plan.batch)} × 2 B = "
-        f"{numbers.mib(plan.before_bytes)} MiB.",
-        f"Packed: {stored} = {numbers.mib(plan.after.total)} MiB, {plan.ratio:.2f}× smaller, "
-        f"{plan.bits_per_value:.2f} bits per value.",
+        say(
+            "plan.sum.exact",
+            layers=card.layers,
+            kv_heads=card.kv_heads,
+            head_dim=card.head_dim,
+            tokens=f"{plan.tokens:,}",
+            texts=counted("texts", plan.batch),
+            size=numbers.mib(plan.before_bytes),
+        ),
+        say(
+            "plan.sum.packed",
+            stored=stored,
+            size=numbers.mib(plan.after.total),
+            ratio=f"{plan.ratio:.2f}",
+            bits=f"{plan.bits_per_value:.2f}",
+        ),
     ]
     if plan.longest_after:
-        means = " after the means" if plan.after.means else ""
         sums.append(
-            f"Longest: {free} ÷ {exact:,} B = {plan.longest_before:,} tokens in bf16; "
-            f"÷ {packed:,} B = {plan.longest_after:,} packed{means}."
+            say(
+                "plan.sum.longest_means" if plan.after.means else "plan.sum.longest",
+                memory=f"{request.memory / numbers.GIB:g}",
+                weights=numbers.gib(card.weights_bytes),
+                exact=f"{exact:,}",
+                before=f"{plan.longest_before:,}",
+                packed=f"{packed:,}",
+                after=f"{plan.longest_after:,}",
+            )
         )
     return sums
 
 
-def _device(request: PlanRequest) -> str:
-    return f"{request.memory / numbers.GIB:,g} GiB"
-
-
-def _texts(request: PlanRequest) -> str:
-    return f"{_count(request.batch)} of {request.tokens:,} tokens"
-
-
-def _count(batch: int) -> str:
-    return "1 text" if batch == 1 else f"{batch} texts"
+def _gib(request: PlanRequest) -> str:
+    return f"{request.memory / numbers.GIB:,g}"

@@ -4,7 +4,7 @@
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,13 @@ NAME = "precomputed-tiny"
 class Precomputed:
     """The session every visitor starts with, and its maps by (config, layer, head).
 
-    lessons: on the head selected at first. made: when and with what, as text; stamp: the same in
-    full.
+    lessons: on the head selected at first. stamp: when and with what all this was made.
     """
 
     session: Session
     maps: dict[tuple[QuantConfig, int, int], Map]
     lessons: Lessons
-    made: str
-    stamp: dict[str, Any] = field(default_factory=dict)
+    stamp: dict[str, Any]
 
 
 def read(folder: Path = RESULTS) -> Precomputed:
@@ -53,6 +51,4 @@ def read(folder: Path = RESULTS) -> Precomputed:
         }
     taught = json.loads((folder / f"{NAME}-lessons.json").read_text())
     lessons = Lessons.from_dict(taught["lessons"])
-    stamp = data["stamp"]
-    made = f"{stamp['date'][:10]} with torch {stamp['torch']} on Python {stamp['python']}"
-    return Precomputed(session, maps, lessons, made, stamp)
+    return Precomputed(session, maps, lessons, data["stamp"])

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from turbo_kv.measure.report import Request
 from turbo_kv.quant.config import QuantConfig
+from turbo_kv.ui.language import say, spoken
 from turbo_kv.ui.session import Session
 
 FILE = "text.txt"
@@ -62,15 +63,12 @@ def link(session: Session) -> str:
         given["source"] = request.source
     for name, value in _choices(request.config).items():
         given[name] = {True: "on", False: "off"}[value] if isinstance(value, bool) else value
-    return "?" + urlencode(given | {"layer": layer, "head": head})
+    return "?" + urlencode({"lang": spoken()} | given | {"layer": layer, "head": head})
 
 
 def note(session: Session) -> str:
     """What the recipe of a visitor's own text needs."""
-    return (
-        f"Save your text as {FILE} beside it first: it is in no recipe and no link. The text that "
-        f"was read has SHA-256 {session.shown.text.sha256}."
-    )
+    return say("export.note", file=FILE, sha256=session.shown.text.sha256)
 
 
 def _choices(config: QuantConfig) -> dict[str, str | int | bool]:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from turbo_kv.figures.save import inline
 from turbo_kv.ui import findings, head_maps, headline, layer_table, recipe, theme, verdict
 from turbo_kv.ui.engine import Map
+from turbo_kv.ui.language import say
 from turbo_kv.ui.session import Session
 
 _STYLE = """
@@ -22,11 +23,12 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 68em; margin: 0 auto; pa
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--panel); padding: .75em; }
 """
 FIGURES = {
-    "memory": "Memory",
-    "key-cosine": "Keys: cosine between original and restored",
-    "value-cosine": "Values: cosine between original and restored",
-    "attention-kl": "Attention: how far each head’s weights moved",
+    "memory": "memory.title",
+    "key-cosine": "grid.title.key_grid",
+    "value-cosine": "grid.title.value_grid",
+    "attention-kl": "grid.title.attention_grid",
 }
+"""Titles by the names of figures."""
 
 
 def html(
@@ -45,7 +47,7 @@ def html(
         "attention-kl": findings.attention(report),
     }
     sections = [
-        f"<h2>{title}</h2><p>{escape(said[name])}</p>"
+        f"<h2>{escape(say(title))}</h2><p>{escape(said[name])}</p>"
         f'<div class="figure" role="img" aria-label="{escape(said[name])}">'
         f"{inline(figures[name])}</div>"
         for name, title in FIGURES.items()
@@ -54,11 +56,11 @@ def html(
         layer, head = session.selected
         pictures = head_maps.figures(measured, layer, head, report.bits_per_value)
         sections.append(
-            f"<h2>Attention of layer {layer}, head {head}</h2>"
+            f"<h2>{say('maps.title', layer=layer, head=head)}</h2>"
             f"<p>{escape(findings.maps(measured))}</p>" + f'<div class="maps">{pictures}</div>'
         )
     sections.append(
-        f"<h2>Every layer</h2><p>{escape(findings.layers(report))}</p>{layer_table.html(report)}"
+        f"<h2>{say('layers.title')}</h2><p>{escape(findings.layers(report))}</p>{layer_table.html(report)}"
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -66,7 +68,7 @@ def html(
         f"<title>turbo_kv: {escape(report.model.name)}, {report.tokens:,} tokens</title>"
         f"<style>{theme.css()}{_STYLE}</style></head>"
         f'<body class="gradio-container"><main><h1>turbo_kv</h1>'
-        f"{verdict.html(session.before, report)}{headline.html(report, session.precomputed)}"
+        f"{verdict.html(session.before, report)}{headline.html(report, session.beforehand)}"
         + "".join(sections)
         + f"<h2>Repeat it</h2>{_recipe(session)}"
         + f"<p>{escape(_stamped(stamp))}</p>"

@@ -13,21 +13,17 @@ import gradio as gr
 from turbo_kv.measure.report import Report
 from turbo_kv.ui import export_bar, findings, grid, head_maps, layer_table, memory_bar, pinned
 from turbo_kv.ui.engine import Map
+from turbo_kv.ui.language import say
 from turbo_kv.ui.session import Session
 
 GRIDS = {"key_grid": grid.KEYS, "value_grid": grid.VALUES, "attention_grid": grid.ATTENTION}
-_TITLES = {
-    "key_grid": "Keys: cosine between original and restored",
-    "value_grid": "Values: cosine between original and restored",
-    "attention_grid": "Attention: how far each head's weights moved",
-}
 
 
 def build(session: Session, measured: Map) -> dict[str, gr.Component]:
     """The tab's components by name, filled with the session and the maps of its head."""
     first = render(session) | maps(session, measured)
     page: dict[str, gr.Component] = {}
-    with gr.Tab("Run", id="run"):
+    with gr.Tab(say("tab.run"), id="run"):
         page |= pinned.buttons()
         page["pinned"] = gr.HTML("", visible=False, elem_id="pinned")
         page["memory"] = gr.HTML(first["memory"], elem_id="memory")
@@ -54,13 +50,13 @@ def render(session: Session) -> dict[str, Any]:
     """Everything but the maps, from the report shown."""
     report = session.shown
     return {
-        "memory": _section("Memory", findings.memory(report)) + memory_bar.html(report),
-        "key_grid_finding": _section(_TITLES["key_grid"], findings.cosines(report, "key_cosine")),
+        "memory": _section(say("memory.title"), findings.memory(report)) + memory_bar.html(report),
+        "key_grid_finding": _section(title("key_grid"), findings.cosines(report, "key_cosine")),
         "value_grid_finding": _section(
-            _TITLES["value_grid"], findings.cosines(report, "value_cosine")
+            title("value_grid"), findings.cosines(report, "value_cosine")
         ),
-        "attention_grid_finding": _section(_TITLES["attention_grid"], findings.attention(report)),
-        "table": _section("Every layer", findings.layers(report)) + layer_table.html(report),
+        "attention_grid_finding": _section(title("attention_grid"), findings.attention(report)),
+        "table": _section(say("layers.title"), findings.layers(report)) + layer_table.html(report),
         "export": export_bar.render(session),
         **beside(session),
     }
@@ -68,14 +64,14 @@ def render(session: Session) -> dict[str, Any]:
 
 def partial(report: Report, selected: tuple[int, int]) -> dict[str, Any]:
     """The heatmaps as far as they are measured, with no finding until they are whole."""
-    said = f"Measured {len(report.layers)} of {report.model.layers} layers."
-    sections = {f"{name}_finding": _section(title, said) for name, title in _TITLES.items()}
+    said = say("grid.measured", done=len(report.layers), layers=report.model.layers)
+    sections = {f"{name}_finding": _section(title(name), said) for name in GRIDS}
     return grids(report, selected) | sections
 
 
 def grids(report: Report, selected: tuple[int, int], beside_pinned: bool = False) -> dict[str, Any]:
     """The three heatmaps; layers that the report does not have yet are pending."""
-    return grid.states(GRIDS, report, selected, "now" if beside_pinned else "")
+    return grid.states(GRIDS, report, selected, say("pin.now") if beside_pinned else "")
 
 
 def beside(session: Session) -> dict[str, Any]:
@@ -88,12 +84,17 @@ def beside(session: Session) -> dict[str, Any]:
 def maps(session: Session, measured: Map) -> dict[str, str]:
     """The selected head: what its attention did, in words and in three pictures."""
     layer, head = session.selected
-    title = f"Attention of layer {layer}, head {head}"
+    heading = say("maps.title", layer=layer, head=head)
     sentences = findings.maps(measured), findings.cell(session.shown, layer, head)
     pictures = head_maps.html(measured, layer, head, session.shown.bits_per_value)
-    return {"maps": _section(title, *sentences) + pictures}
+    return {"maps": _section(heading, *sentences) + pictures}
 
 
-def _section(title: str, *sentences: str) -> str:
+def title(name: str) -> str:
+    """What stands above one of GRIDS."""
+    return say(f"grid.title.{name}")
+
+
+def _section(heading: str, *sentences: str) -> str:
     text = "".join(f'<p class="finding">{escape(sentence)}</p>' for sentence in sentences)
-    return f'<div class="section"><h3>{escape(title)}</h3>{text}</div>'
+    return f'<div class="section"><h3>{escape(heading)}</h3>{text}</div>'

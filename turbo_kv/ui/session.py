@@ -32,7 +32,7 @@ class Session:
     compared: the configuration shown before this one, None when this is the first.
     selected: (layer, query head) of the attention maps.
     number: runs finished so far.
-    precomputed: nothing was measured for this visitor yet.
+    stored: configurations of a reading that were measured before any visit; empty on another one.
     pinned: the result that is compared with whatever is shown; None for none.
     """
 
@@ -42,7 +42,7 @@ class Session:
     compared: QuantConfig | None = None
     selected: tuple[int, int] = (0, 0)
     number: int = 0
-    precomputed: bool = False
+    stored: frozenset[QuantConfig] = frozenset()
     pinned: Pin | None = field(default=None, hash=False)
 
     @property
@@ -56,6 +56,16 @@ class Session:
     @property
     def before(self) -> Report | None:
         return self.runs.get(self.compared) if self.compared else None
+
+    @property
+    def precomputed(self) -> bool:
+        """Whether this is still the reading measured before any visit."""
+        return bool(self.stored)
+
+    @property
+    def beforehand(self) -> bool:
+        """Whether the report shown was measured before any visit."""
+        return self.config in self.stored
 
     def show(self, report: Report) -> "Session":
         """The same reading under another configuration, compared with the one shown so far."""
@@ -102,5 +112,5 @@ def first(request: Request, reports: list[Report], number: int, precomputed: boo
         compared=others[0] if others else None,
         selected=findings.worst(hurt, "attention_kl"),
         number=number,
-        precomputed=precomputed,
+        stored=frozenset(runs) if precomputed else frozenset(),
     )

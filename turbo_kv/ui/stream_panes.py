@@ -9,6 +9,7 @@ from itertools import groupby
 
 from turbo_kv.measure.transcript import Stream, Transcript
 from turbo_kv.ui import numbers, wording
+from turbo_kv.ui.language import say
 
 PROMPT_SHOWN = 160
 """Characters of the prompt's end that stand before the tokens."""
@@ -23,7 +24,11 @@ def html(transcript: Transcript, stream: Stream) -> str:
         f"<div><dt>{what}</dt><dd><b>{figure}</b> <small>{detail}</small></dd></div>"
         for what, figure, detail in (
             _cache(transcript, stream),
-            ("Decoding", f"{numbers.rate(transcript.rate(stream))} tokens/s", ""),
+            (
+                say("stream.decoding"),
+                say("stream.rate", rate=numbers.rate(transcript.rate(stream))),
+                "",
+            ),
             _reading(transcript, stream),
         )
     )
@@ -36,28 +41,34 @@ def html(transcript: Transcript, stream: Stream) -> str:
 
 
 def _title(stream: Stream) -> str:
-    return "Full precision" if stream == "exact" else "Packed"
+    return say(f"stream.{stream}")
 
 
 def _subtitle(transcript: Transcript, stream: Stream) -> str:
-    said = f"{transcript.tokens(stream):,} of {transcript.request.new_tokens:,} tokens"
+    said = say(
+        "stream.progress",
+        done=f"{transcript.tokens(stream):,}",
+        tokens=f"{transcript.request.new_tokens:,}",
+    )
     if stream == "exact":
-        return f"the model's own cache · {said}"
+        return f"{say('stream.own')} · {said}"
     return f"{wording.setting(transcript.request.config, ['bits', 'centering'])} · {said}"
 
 
 def _cache(transcript: Transcript, stream: Stream) -> tuple[str, str, str]:
     size = f"{numbers.mib(transcript.cache_bytes(stream))} MiB"
     if stream == "packed" or transcript.model.dtype == "bfloat16":
-        return "Cache", size, ""
-    return "Cache", size, f"{transcript.model.dtype}; {numbers.mib(transcript.bf16_bytes)} in bf16"
+        return say("stream.cache"), size, ""
+    bf16 = say("stream.bf16", size=numbers.mib(transcript.bf16_bytes))
+    return say("stream.cache"), size, f"{transcript.model.dtype}; {bf16}"
 
 
 def _reading(transcript: Transcript, stream: Stream) -> tuple[str, str, str]:
     shared = transcript.prompt_seconds("exact")
     if stream == "exact":
-        return "Prompt", f"{shared:.2f} s", "for both streams"
-    return "Prompt", f"+ {transcript.prompt_seconds('packed') - shared:.2f} s", "to code it"
+        return say("stream.prompt"), f"{shared:.2f} s", say("stream.both")
+    coded = transcript.prompt_seconds("packed") - shared
+    return say("stream.prompt"), f"+ {coded:.2f} s", say("stream.coded")
 
 
 def _prompt(prompt: str) -> str:

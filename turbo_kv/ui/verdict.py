@@ -9,8 +9,7 @@ from html import escape
 
 from turbo_kv.measure.report import Report
 from turbo_kv.ui import findings, numbers, wording
-
-_SHOWN = " <small>shown below</small>"
+from turbo_kv.ui.language import say
 
 
 @dataclass(frozen=True)
@@ -35,17 +34,18 @@ def html(before: Report | None, after: Report, previous: bool = False) -> str:
     """Title, sentence and table. `previous` marks a result that a failed or stopped run left."""
     title, sentence = findings.verdict(before, after)
     reports = [after] if before is None else [before, after]
+    shown = f" <small>{say('verdict.shown')}</small>"
     heads = "".join(
         f'<th scope="col" class="side">{escape(name)}{mark}</th>'
-        for name, mark in zip(_columns(before, after), ("", _SHOWN) if before else ("",))
+        for name, mark in zip(_columns(before, after), ("", shown) if before else ("",))
     )
-    reading = '<th scope="col" class="reading">Change</th>' if before else ""
+    reading = f'<th scope="col" class="reading">{say("verdict.change")}</th>' if before else ""
     rows = "".join(_line(row, before is not None) for row in _rows(reports))
-    mark = '<span class="previous">previous run</span> ' if previous else ""
+    mark = f'<span class="previous">{say("verdict.previous")}</span> ' if previous else ""
     return (
         f'<section class="verdict"><h2>{mark}{escape(title)}</h2><p>{escape(sentence)}</p>'
-        f'<table><thead><tr><th scope="col">Same model, same text</th>{heads}{reading}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></section>"
+        f'<table><thead><tr><th scope="col">{say("verdict.same_text")}</th>{heads}{reading}</tr>'
+        f"</thead><tbody>{rows}</tbody></table></section>"
     )
 
 
@@ -69,35 +69,37 @@ def _rows(reports: list[Report]) -> list[Row]:
 
     return [
         Row(
-            "Bits per value",
-            "bf16 has 16; everything stored counts",
+            say("metric.bits_per_value"),
+            say("verdict.counts"),
             [report.bits_per_value for report in reports],
             "{:.2f}".format,
             16,
-            lambda a, b: "same size" if abs(b - a) < 0.05 else f"{b - a:+.2f}",
+            lambda a, b: say("verdict.same_size") if abs(b - a) < 0.05 else f"{b - a:+.2f}",
             lambda bits: False,
         ),
         Row(
-            "Key cosine",
-            "mean; 1 is perfect",
+            say("metric.key_cosine"),
+            say("verdict.perfect"),
             [float(report.grid("key_cosine").mean()) for report in reports],
             numbers.cosine,
             1,
-            lambda a, b: "looks fine both times" if min(a, b) >= findings.LOOKS_FINE else "",
+            lambda a, b: say("verdict.fine") if min(a, b) >= findings.LOOKS_FINE else "",
             lambda cosine: cosine < findings.LOOKS_FINE,
         ),
-        divergence("Attention KL, first layer", "0 is exact", first),
-        divergence("Attention KL, between", f"layers 1 to {end - 1}", between),
-        divergence("Attention KL, last layer", f"layer {end}", last),
-        _correlation("Logit correlation, first layer", [float(c[0].min()) for c in correlation]),
-        _correlation(f"Logit correlation, layer {end}", [float(c[-1].min()) for c in correlation]),
+        divergence(say("verdict.kl.first"), say("verdict.exact"), first),
+        divergence(say("verdict.kl.between"), say("verdict.layers", end=end - 1), between),
+        divergence(say("verdict.kl.last"), say("verdict.layer", layer=end), last),
+        _correlation(say("verdict.correlation.first"), [float(c[0].min()) for c in correlation]),
+        _correlation(
+            say("verdict.correlation.last", layer=end), [float(c[-1].min()) for c in correlation]
+        ),
     ]
 
 
 def _correlation(name: str, values: list[float]) -> Row:
     return Row(
         name,
-        "worst head; 1 is exact",
+        say("verdict.worst_head"),
         values,
         numbers.correlation,
         1,
@@ -107,18 +109,20 @@ def _correlation(name: str, values: list[float]) -> Row:
 
 
 def _nats(value: float) -> str:
-    return f"{numbers.nats(value)} nats"
+    return say("number.nats", value=numbers.nats(value))
 
 
 def _factor(before: float, after: float) -> str:
     factor = max(before, 1e-9) / max(after, 1e-9)
     if factor >= findings.ALIKE:
-        return f"{numbers.times(factor)}× less"
-    return "no difference" if factor > 1 / findings.ALIKE else f"{numbers.times(1 / factor)}× more"
+        return say("verdict.less", factor=numbers.times(factor))
+    if factor > 1 / findings.ALIKE:
+        return say("verdict.alike")
+    return say("verdict.more", factor=numbers.times(1 / factor))
 
 
 def _difference(before: float, after: float) -> str:
-    return "no difference" if abs(after - before) < 0.005 else f"{after - before:+.3f}"
+    return say("verdict.alike") if abs(after - before) < 0.005 else f"{after - before:+.3f}"
 
 
 def _line(row: Row, compared: bool) -> str:

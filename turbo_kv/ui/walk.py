@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from turbo_kv.measure.lesson_report import Lessons
 from turbo_kv.measure.report import Request
 from turbo_kv.ui.lessons.order import LESSONS
+from turbo_kv.ui.session import Session
 
 Place = tuple[Request, int, int]
 """What was read, and the layer and query head that the lessons are about."""
@@ -19,7 +20,7 @@ class Walk:
 
     step: counted from 0. answers: the choice made, by step. settings: of the controls, by step.
     place, measured: the numbers at hand and what they are about; None before any.
-    open: whether the tab is in view.
+    open: whether the tab is in view. drawn: what it shows, as `due` tells it.
     """
 
     step: int = 0
@@ -28,10 +29,15 @@ class Walk:
     place: Place | None = None
     measured: Lessons | None = None
     open: bool = False
+    drawn: tuple[int, ...] = ()
 
     @property
     def answered(self) -> bool:
         return self.step in self.answers
+
+    def due(self, session: Session) -> tuple[int, ...]:
+        """What should be drawn: the step, and which run and head it is about."""
+        return (self.step, session.number, *session.selected)
 
     def go(self, step: int) -> "Walk":
         """To another step; the nearest one when there is none such."""

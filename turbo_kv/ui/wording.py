@@ -3,27 +3,20 @@
 from dataclasses import fields
 
 from turbo_kv.quant.config import QuantConfig
+from turbo_kv.ui.language import knows, say
 
-CHOICES = {
-    "bits": "Bits",
-    "rotation": "Rotation",
-    "qjl": "QJL",
-    "qjl_budget": "QJL budget",
-    "qjl_on": "QJL for",
-    "centering": "Centring",
-    "codebook": "Codebook",
-    "scale_bits": "Scale bits",
-    "seed": "Seed",
-}
+
+def name(field: str) -> str:
+    """A field of QuantConfig."""
+    return say(f"choice.{field}")
 
 
 def value(choice: str | int | bool) -> str:
-    """One setting as text."""
+    """One setting as text: in words where there are any, else a number or a codebook's own name."""
     if isinstance(choice, bool):
-        return "on" if choice else "off"
-    return {"both": "keys and values", "on-top": "on top", "keys": "keys only"}.get(
-        choice, str(choice)
-    )
+        choice = "on" if choice else "off"
+    key = f"value.{choice}"
+    return say(key) if knows(key) else str(choice)
 
 
 def changed(before: QuantConfig, after: QuantConfig) -> list[str]:
@@ -33,14 +26,21 @@ def changed(before: QuantConfig, after: QuantConfig) -> list[str]:
     ]
 
 
+def listed(texts: list[str]) -> str:
+    """Texts one after another."""
+    return say("list.comma").join(texts)
+
+
 def setting(config: QuantConfig, names: list[str]) -> str:
     """The named fields of one configuration: "Centring off, Rotation on"."""
-    return ", ".join(f"{CHOICES[name]} {value(getattr(config, name))}" for name in names)
+    return listed([f"{name(field)} {value(getattr(config, field))}" for field in names])
 
 
 def change(before: QuantConfig, after: QuantConfig) -> str:
     """From one configuration to another: "Centring off → mean"."""
-    return ", ".join(
-        f"{CHOICES[name]} {value(getattr(before, name))} → {value(getattr(after, name))}"
-        for name in changed(before, after)
+    return listed(
+        [
+            f"{name(field)} {value(getattr(before, field))} → {value(getattr(after, field))}"
+            for field in changed(before, after)
+        ]
     )

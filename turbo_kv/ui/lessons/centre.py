@@ -4,12 +4,14 @@ import math
 
 import numpy as np
 
-from turbo_kv.figures.chart import Axis, Plot, legend, table
+from turbo_kv.figures.chart import Axis, Plot, legend
 from turbo_kv.measure.report import Report
 from turbo_kv.ui import findings, numbers, wording
+from turbo_kv.ui.language import say
 from turbo_kv.ui.lessons import ticks
 from turbo_kv.ui.lessons.lesson import Choice, Lesson, Scene
 from turbo_kv.ui.session import Session
+from turbo_kv.ui.tables import table
 
 OFF = "off"
 
@@ -41,10 +43,7 @@ def _rest(scene: Scene) -> str:
 def question(scene: Scene) -> str:
     plain, layer = _hurt(scene)
     cosine = numbers.cosine(plain.layers[layer].key_cosine.mean())
-    return (
-        f"Without centring, the restored keys of layer {layer} have a cosine of {cosine} with the "
-        "true ones. How far does that layer's attention drift?"
-    )
+    return say("lesson.centre.question", layer=layer, cosine=cosine)
 
 
 def truth(scene: Scene) -> float:
@@ -55,14 +54,11 @@ def truth(scene: Scene) -> float:
 def said(scene: Scene) -> str:
     plain, layer = _hurt(scene)
     kept = float(plain.layers[layer].top1.mean())
-    return (
-        f"by {numbers.nats(truth(scene))} nats; only {numbers.percent(kept)} of its queries still "
-        "look first at the same token."
-    )
+    return say("lesson.centre.said", kl=numbers.nats(truth(scene)), kept=numbers.percent(kept))
 
 
 def settings(scene: Scene) -> list[tuple[str, str]]:
-    return [(name, name) for name in pair(scene.session)]
+    return [(wording.value(name), name) for name in pair(scene.session)]
 
 
 def finding(scene: Scene, setting: str) -> str:
@@ -71,18 +67,23 @@ def finding(scene: Scene, setting: str) -> str:
     _, layer = _hurt(scene)
     if setting == OFF:
         share = norms.constant[layer] / norms.content[layer]
-        return (
-            f"In layer {layer} the constant part of a key is {share:.0f} times as long as the "
-            f"rest. Its cosine is {numbers.cosine(both[OFF].layers[layer].key_cosine.mean())}, its "
-            f"attention KL {numbers.nats(truth(scene))} nats."
+        return say(
+            "lesson.centre.off",
+            layer=layer,
+            share=f"{share:.0f}",
+            cosine=numbers.cosine(both[OFF].layers[layer].key_cosine.mean()),
+            kl=numbers.nats(truth(scene)),
         )
     before, after = (report.layers[layer] for report in both.values())
     gain = before.attention_kl.mean() / max(after.attention_kl.mean(), 1e-9)
-    return (
-        f"Centred, attention in layer {layer} comes {numbers.times(gain)} times closer to exact, "
-        f"KL {numbers.nats(before.attention_kl.mean())} → {numbers.nats(after.attention_kl.mean())}"
-        f" nats, while the cosine goes from {numbers.cosine(before.key_cosine.mean())} to "
-        f"{numbers.cosine(after.key_cosine.mean())}."
+    return say(
+        "lesson.centre.on",
+        layer=layer,
+        gain=numbers.times(gain),
+        kl_off=numbers.nats(before.attention_kl.mean()),
+        kl_on=numbers.nats(after.attention_kl.mean()),
+        cosine_off=numbers.cosine(before.key_cosine.mean()),
+        cosine_on=numbers.cosine(after.key_cosine.mean()),
     )
 
 
@@ -91,17 +92,21 @@ def figure(scene: Scene, setting: str, alt: str) -> str:
     norms = scene.measured.norms
     count = len(norms.constant)
     across, across_last = (
-        Axis(name, -0.5, count - 0.5, ticks.layers(count)) for name in ("", "layer")
+        Axis(name, -0.5, count - 0.5, ticks.layers(count))
+        for name in ("", say("lesson.axis.layer"))
     )
     at = np.arange(count)
     longest = 1.1 * float(norms.constant.max())
-    lengths = Plot(across, Axis("norm of a key's parts", 0, longest, ticks.upto(longest, steps=3)))
+    lengths = Plot(
+        across, Axis(say("lesson.centre.norms"), 0, longest, ticks.upto(longest, steps=3))
+    )
     parts = [
         lengths.bars(at - 0.4, at, norms.constant, "exact"),
         lengths.bars(at, at + 0.4, norms.content, "packed"),
     ]
-    cosine = Plot(across, Axis("cosine", 0, 1, ticks.upto(1, steps=2)))
-    kl = Plot(across_last, Axis("KL, nats, logarithmic", 1e-3, 10, ticks.decades(-3, 1), log=True))
+    cosine = Plot(across, Axis(say("lesson.centre.cosine"), 0, 1, ticks.upto(1, steps=2)))
+    logarithm = Axis(say("lesson.axis.kl"), 1e-3, 10, ticks.decades(-3, 1), log=True)
+    kl = Plot(across_last, logarithm)
     by_cosine, by_kl = [], []
     for name, report in sorted(both.items(), key=lambda item: item[0] == setting):
         kind = ("broken" if name == OFF else "packed") + ("" if name == setting else " faint")
@@ -112,17 +117,18 @@ def figure(scene: Scene, setting: str, alt: str) -> str:
             ys = report.grid(field).mean(axis=1)
             shapes += [plot.line(at, ys, kind), plot.dots(at, ys, kind)]
     other = next(name for name in both if name != OFF)
+    centred = {name: wording.setting(r.config, ["centering"]) for name, r in both.items()}
     return (
         '<div class="charts stacked">'
-        + lengths.html(f"Keys of KV head {scene.measured.kv_head}", alt, parts)
-        + cosine.html("Cosine of restored keys, mean of heads", alt, by_cosine)
-        + kl.html("Attention KL, mean of heads", alt, by_kl)
+        + lengths.html(say("lesson.centre.keys", kv_head=scene.measured.kv_head), alt, parts)
+        + cosine.html(say("lesson.centre.cosines"), alt, by_cosine)
+        + kl.html(say("lesson.centre.kls"), alt, by_kl)
         + "</div>"
         + legend(
-            ("bars", "exact", "constant part"),
-            ("bars", "packed", "what is left"),
-            ("line", "broken", "centring off"),
-            ("line", "packed", f"centring {other}"),
+            ("bars", "exact", say("lesson.centre.constant")),
+            ("bars", "packed", say("lesson.centre.rest")),
+            ("line", "broken", centred[OFF]),
+            ("line", "packed", centred[other]),
         )
         + _table(scene, both)
     )
@@ -132,13 +138,13 @@ def _table(scene: Scene, both: dict[str, Report]) -> str:
     norms = scene.measured.norms
     names = [wording.setting(report.config, ["centering"]) for report in both.values()]
     return table(
-        "Keys and attention by layer",
+        say("lesson.centre.table"),
         (
-            "Layer",
-            "Constant part",
-            "What is left",
-            *(f"Cosine, {name}" for name in names),
-            *(f"KL, {name}" for name in names),
+            say("metric.layer"),
+            say("lesson.centre.constant"),
+            say("lesson.centre.rest"),
+            *(say("lesson.centre.cosine_of", name=name) for name in names),
+            *(say("lesson.centre.kl_of", name=name) for name in names),
         ),
         [
             (
@@ -154,26 +160,18 @@ def _table(scene: Scene, both: dict[str, Report]) -> str:
 
 
 LESSON = Lesson(
-    name="Centre",
-    title="What cosine hides",
-    setup=lambda scene: f"{_rest(scene)}; with centring and without.",
+    key="centre",
+    setup=lambda scene: say("lesson.centre.setup", setting=_rest(scene)),
     question=question,
     choices=(
-        Choice(f"hardly: KL below {findings.BROKEN} nats", 0, findings.BROKEN),
-        Choice(f"noticeably: {findings.BROKEN} to 1 nat", findings.BROKEN, 1),
-        Choice("it reads other tokens: more than 1 nat", 1, math.inf),
+        Choice(0, findings.BROKEN),
+        Choice(findings.BROKEN, 1),
+        Choice(1, math.inf),
     ),
     truth=truth,
     said=said,
-    control="Centring",
     settings=settings,
     start=lambda _: OFF,
     figure=figure,
     finding=finding,
-    why=(
-        "The key projection's bias adds the same long vector to every key, and the cosine is "
-        "mostly a comparison of that vector with itself, while attention lives on the small rest "
-        "that the code then has no levels for. Centring takes the constant off before coding and "
-        "adds it back exactly, for one stored vector per head."
-    ),
 )

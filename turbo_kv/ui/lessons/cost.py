@@ -7,18 +7,21 @@ The sizes of other models are published facts.
 import math
 from dataclasses import dataclass
 
-from turbo_kv.figures.chart import Axis, Plot, legend, table
+from turbo_kv.figures.chart import Axis, Plot, legend
 from turbo_kv.measure.planner import exact_bytes, packed_bytes
 from turbo_kv.measure.report import Report
 from turbo_kv.models.catalog import CATALOG, ModelCard
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.ui import numbers
+from turbo_kv.ui.language import say
 from turbo_kv.ui.lessons import ticks
 from turbo_kv.ui.lessons.lesson import Choice, Lesson, Scene
+from turbo_kv.ui.tables import table
 
 LENGTHS = (512, 2_048, 8_192, 32_768, 131_072)
 BF16_BYTES = 2
 EXAMPLE = "Qwen2.5-7B"
+_COLUMNS = ("weights", "text", "packed", "nth", "packed_nth")
 EXAMPLE_LENGTH = 32_768
 
 
@@ -72,10 +75,7 @@ def of_card(card: ModelCard, length: int) -> Cost:
 
 def question(scene: Scene) -> str:
     report = scene.session.shown
-    return (
-        f"Many texts of {report.tokens:,} tokens are held in memory at once. With which one do "
-        f"their keys and values come to weigh more than the model, {report.model.name}, itself?"
-    )
+    return say("lesson.cost.question", tokens=f"{report.tokens:,}", model=report.model.name)
 
 
 def truth(scene: Scene) -> float:
@@ -86,9 +86,11 @@ def truth(scene: Scene) -> float:
 def said(scene: Scene) -> str:
     report = scene.session.shown
     one = of_report(report, report.tokens)
-    return (
-        f"with {_nth(outweighs(one.wall))}: the weights take {numbers.mib(one.weights)} MiB in "
-        f"bf16, one text {numbers.mib(one.exact)}."
+    return say(
+        "lesson.cost.said",
+        nth=_nth(outweighs(one.wall)),
+        weights=numbers.mib(one.weights),
+        text=numbers.mib(one.exact),
     )
 
 
@@ -103,11 +105,15 @@ def settings(scene: Scene) -> list[tuple[str, str]]:
 def finding(scene: Scene, setting: str) -> str:
     one = of_report(scene.session.shown, int(setting))
     other = of_card(CATALOG[EXAMPLE], EXAMPLE_LENGTH)
-    return (
-        f"At {int(setting):,} tokens a text, the cache outweighs the model with "
-        f"{_nth(outweighs(one.wall))}; packed, with {_nth(outweighs(one.wall_packed))}. "
-        f"For {EXAMPLE} and texts of {EXAMPLE_LENGTH:,} tokens it is {_nth(outweighs(other.wall))} "
-        f"and {_nth(outweighs(other.wall_packed))}."
+    return say(
+        "lesson.cost.finding",
+        tokens=f"{int(setting):,}",
+        nth=_nth(outweighs(one.wall)),
+        packed=_nth(outweighs(one.wall_packed)),
+        example=EXAMPLE,
+        length=f"{EXAMPLE_LENGTH:,}",
+        example_nth=_nth(outweighs(other.wall)),
+        example_packed=_nth(outweighs(other.wall_packed)),
     )
 
 
@@ -117,7 +123,7 @@ def figure(scene: Scene, setting: str, alt: str) -> str:
     texts, most = 1.25 * one.wall_packed, 1.35 * one.weights / numbers.MIB
     weights = one.weights / numbers.MIB
     plot = Plot(
-        Axis(f"texts of {length:,} tokens held at once", 0, texts, ticks.upto(texts)),
+        Axis(say("lesson.cost.texts", tokens=f"{length:,}"), 0, texts, ticks.upto(texts)),
         Axis("MiB", 0, most, ticks.upto(most)),
     )
     sizes = (one.exact / numbers.MIB, "exact"), (one.packed / numbers.MIB, "packed")
@@ -132,11 +138,11 @@ def figure(scene: Scene, setting: str, alt: str) -> str:
         for wall in (one.wall, one.wall_packed)
     ]
     return (
-        plot.html("Where the cache comes to outweigh the model", alt, shapes, labels)
+        plot.html(say("lesson.cost.plot"), alt, shapes, labels)
         + legend(
-            ("line", "theory", "the model's weights in bf16"),
-            ("line", "exact", "cache in bf16"),
-            ("line", "packed", f"cache packed to {_bits(scene)} bits per value"),
+            ("line", "theory", say("lesson.cost.weights")),
+            ("line", "exact", say("lesson.cost.exact")),
+            ("line", "packed", say("lesson.cost.packed", bits=_bits(scene))),
         )
         + _table(one, length)
     )
@@ -151,16 +157,16 @@ def _growth(plot: Plot, per_text: float, kind: str) -> str:
 def _table(one: Cost, length: int) -> str:
     costs = [one, *(of_card(card, length) for card in CATALOG.values() if _listed(card, one))]
     return table(
-        f"Texts of {length:,} tokens until the cache outweighs the weights",
-        ("Model", "Weights, MiB", "One text, MiB", "Packed, MiB", "Outweighs with", "Packed"),
+        say("lesson.cost.table", tokens=f"{length:,}"),
+        [say("metric.model"), *(say(f"lesson.cost.column.{name}") for name in _COLUMNS)],
         [
             (
                 cost.name,
                 numbers.mib(cost.weights),
                 numbers.mib(cost.exact),
                 numbers.mib(cost.packed),
-                f"text {outweighs(cost.wall):,}",
-                f"text {outweighs(cost.wall_packed):,}",
+                say("lesson.cost.text", number=f"{outweighs(cost.wall):,}"),
+                say("lesson.cost.text", number=f"{outweighs(cost.wall_packed):,}"),
             )
             for cost in costs
         ],
@@ -176,31 +182,24 @@ def _bits(scene: Scene) -> str:
 
 
 def _nth(text: int) -> str:
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(text % 10 if text % 100 not in (11, 12, 13) else 0)
-    return f"the {text:,}{ending or 'th'}"
+    last = text % 10 if text % 100 not in (11, 12, 13) else 0
+    return say(f"nth.{last if last in (1, 2, 3) else 'other'}", number=f"{text:,}")
 
 
 LESSON = Lesson(
-    name="Cost",
-    title="What a cache costs",
-    setup=lambda scene: f"Stored as in the tab Run, at {_bits(scene)} bits per value.",
+    key="cost",
+    setup=lambda scene: say("lesson.cost.setup", bits=_bits(scene)),
     question=question,
     choices=(
-        Choice("the 1st or 2nd", 0, 3),
-        Choice("the 3rd to 9th", 3, 10),
-        Choice("the 10th to 50th", 10, 51),
-        Choice("a later one", 51, math.inf),
+        Choice(0, 3),
+        Choice(3, 10),
+        Choice(10, 51),
+        Choice(51, math.inf),
     ),
     truth=truth,
     said=said,
-    control="Tokens in a text",
     settings=settings,
     start=lambda scene: str(scene.session.shown.tokens),
     figure=figure,
     finding=finding,
-    why=(
-        "Every token leaves a key and a value in every layer, and they stay for as long as its "
-        "text is read or continued. All texts share the weights, but each needs a cache of its "
-        "own: long texts and many readers pay for it."
-    ),
 )

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from turbo_kv.measure.lesson_report import Lessons
+from turbo_kv.ui.findings import BROKEN
+from turbo_kv.ui.language import say
 from turbo_kv.ui.session import Session
 
 
@@ -22,7 +24,6 @@ class Scene:
 class Choice(NamedTuple):
     """One answer: right when the measured number is at least `low` and below `high`."""
 
-    text: str
     low: float
     high: float
 
@@ -35,22 +36,45 @@ class Choice(NamedTuple):
 class Lesson:
     """One step. A setting is the value of its control, a string.
 
-    name: a word for the stepper. setup: what the numbers were measured on. truth: the number that
+    key: the section of its words. setup: what the numbers were measured on. truth: the number that
     decides the question. said: the same in a sentence. settings: (label, value) of the control.
-    start: the value it has at first. figure: HTML of a setting, its text alternative given. why:
-    two sentences.
+    start: the value it has at first. figure: HTML of a setting, its text alternative given.
     """
 
-    name: str
-    title: str
+    key: str
     setup: Callable[[Scene], str]
     question: Callable[[Scene], str]
     choices: tuple[Choice, ...]
     truth: Callable[[Scene], float]
     said: Callable[[Scene], str]
-    control: str
     settings: Callable[[Scene], list[tuple[str, str]]]
     start: Callable[[Scene], str]
     figure: Callable[[Scene, str, str], str]
     finding: Callable[[Scene, str], str]
-    why: str
+
+    @property
+    def name(self) -> str:
+        """A word for the stepper."""
+        return say(f"lesson.{self.key}.name")
+
+    @property
+    def title(self) -> str:
+        return say(f"lesson.{self.key}.title")
+
+    @property
+    def control(self) -> str:
+        """What the control is called."""
+        return say(f"lesson.{self.key}.control")
+
+    @property
+    def why(self) -> str:
+        """Two sentences."""
+        return say(f"lesson.{self.key}.why")
+
+    @property
+    def answers(self) -> list[str]:
+        """The choices in words."""
+        return [
+            say(f"lesson.{self.key}.choice.{index}", broken=BROKEN)
+            for index in range(len(self.choices))
+        ]

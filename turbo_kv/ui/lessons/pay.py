@@ -4,15 +4,21 @@ import math
 
 import numpy as np
 
-from turbo_kv.figures.chart import Axis, Plot, legend, table
+from turbo_kv.figures.chart import Axis, Plot, legend
 from turbo_kv.measure.lesson_report import Price
 from turbo_kv.quant.config import BITS
-from turbo_kv.ui import numbers
+from turbo_kv.ui import numbers, wording
+from turbo_kv.ui.language import say
 from turbo_kv.ui.lessons import ticks
 from turbo_kv.ui.lessons.lesson import Choice, Lesson, Scene
 from turbo_kv.ui.map_values import quoted
+from turbo_kv.ui.tables import table
 
 MEAN, OFF = "mean", "off"
+_COLUMNS = (
+    *("choice.bits", "choice.centering", "unit.kib"),
+    *("metric.bits_per_value", "lesson.kl_nats", "lesson.pay.kept"),
+)
 
 
 def _three(scene: Scene) -> Price:
@@ -21,10 +27,7 @@ def _three(scene: Scene) -> Price:
 
 def question(scene: Scene) -> str:
     ratio = scene.measured.prices.before_bytes / _three(scene).nbytes
-    return (
-        f"At 3 bits this head's cache is {ratio:.2f} times smaller. For how many queries does it "
-        "still look first at the same token?"
-    )
+    return say("lesson.pay.question", ratio=f"{ratio:.2f}")
 
 
 def truth(scene: Scene) -> float:
@@ -32,7 +35,7 @@ def truth(scene: Scene) -> float:
 
 
 def said(scene: Scene) -> str:
-    return f"for {numbers.percent(truth(scene))} of them."
+    return say("lesson.pay.said", kept=numbers.percent(truth(scene)))
 
 
 def settings(_: Scene) -> list[tuple[str, str]]:
@@ -42,21 +45,28 @@ def settings(_: Scene) -> list[tuple[str, str]]:
 def finding(scene: Scene, setting: str) -> str:
     way = scene.measured.prices.way(int(setting))
     ratio = scene.measured.prices.before_bytes / way.nbytes
-    return (
-        f"{way.bits} bits: {ratio:.2f} times smaller, attention KL {numbers.nats(way.kl)} nats. "
-        f"The strongest token stays the same for {numbers.percent(way.top1)} of the queries. "
-        f"{_swap(way)}"
+    return say(
+        "lesson.pay.finding",
+        bits=way.bits,
+        ratio=f"{ratio:.2f}",
+        kl=numbers.nats(way.kl),
+        kept=numbers.percent(way.top1),
+        swap=_swap(way),
     )
 
 
 def _swap(way: Price) -> str:
     swap = way.swap
     if swap is None:
-        return "No query looks elsewhere first."
-    return (
-        f"The first that looks elsewhere: token {swap.query:,}, {quoted(swap.query_text)}, turned "
-        f"from {quoted(swap.before_text)} at {swap.before:,} to {quoted(swap.after_text)} at "
-        f"{swap.after:,}."
+        return say("lesson.pay.no_swap")
+    return say(
+        "lesson.pay.swap",
+        query=f"{swap.query:,}",
+        query_text=quoted(swap.query_text),
+        before=f"{swap.before:,}",
+        before_text=quoted(swap.before_text),
+        after=f"{swap.after:,}",
+        after_text=quoted(swap.after_text),
     )
 
 
@@ -66,8 +76,8 @@ def figure(scene: Scene, setting: str, alt: str) -> str:
     ends.append(max(10.0 ** math.ceil(math.log10(max(w.kl for w in prices.ways))), 1.0))
     low, high = (round(math.log10(end)) for end in ends)
     plot = Plot(
-        Axis("stored bits per value; bf16 has 16", 0, 5, ticks.upto(5)),
-        Axis("attention KL, nats, logarithmic", *ends, ticks.decades(low, high), log=True),
+        Axis(say("lesson.pay.bits"), 0, 5, ticks.upto(5)),
+        Axis(say("lesson.axis.attention_kl"), *ends, ticks.decades(low, high), log=True),
     )
     shapes, labels = [], []
     for centering, kind in ((OFF, "broken"), (MEAN, "packed")):
@@ -80,18 +90,22 @@ def figure(scene: Scene, setting: str, alt: str) -> str:
             plot.dots(xs[chosen], ys[chosen], f"large {kind}"),
         ]
         labels += [
-            plot.label(way.bits_per_value, way.kl, f"{way.bits} bits", "above") for way in ways
+            plot.label(way.bits_per_value, way.kl, say("lesson.pay.label", bits=way.bits), "above")
+            for way in ways
         ]
     return (
-        plot.html("What a byte buys", alt, shapes, labels)
-        + legend(("line", "packed", "centred"), ("line", "broken", "centring off"))
+        plot.html(say("lesson.pay.plot"), alt, shapes, labels)
+        + legend(
+            ("line", "packed", say("lesson.pay.centred")),
+            ("line", "broken", say("lesson.pay.plain")),
+        )
         + table(
-            "Bytes and attention of this head",
-            ("Bits", "Centring", "KiB", "Bits per value", "KL, nats", "Strongest token kept"),
+            say("lesson.pay.table"),
+            [say(name) for name in _COLUMNS],
             [
                 (
                     str(way.bits),
-                    way.centering,
+                    wording.value(way.centering),
                     f"{way.nbytes / 1024:.1f}",
                     f"{way.bits_per_value:.2f}",
                     numbers.nats(way.kl),
@@ -104,26 +118,19 @@ def figure(scene: Scene, setting: str, alt: str) -> str:
 
 
 LESSON = Lesson(
-    name="Pay",
-    title="What it buys",
-    setup=lambda _: "Keys and values, rotated; every bit that is stored counts.",
+    key="pay",
+    setup=lambda _: say("lesson.pay.setup"),
     question=question,
     choices=(
-        Choice("fewer than half", 0, 0.5),
-        Choice("50 to 70%", 0.5, 0.7),
-        Choice("70 to 90%", 0.7, 0.9),
-        Choice("more than 90%", 0.9, math.inf),
+        Choice(0, 0.5),
+        Choice(0.5, 0.7),
+        Choice(0.7, 0.9),
+        Choice(0.9, math.inf),
     ),
     truth=truth,
     said=said,
-    control="Bits per coordinate",
     settings=settings,
     start=lambda _: "3",
     figure=figure,
     finding=finding,
-    why=(
-        "Bytes grow in step with the bits while the damage shrinks by a factor with each, so every "
-        "further bit buys less than the one before. Many changes of a strongest token are between "
-        "two that were nearly equal; whether a reader notices, the tab Generate shows in words."
-    ),
 )

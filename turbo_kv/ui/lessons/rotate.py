@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 
-from turbo_kv.figures.chart import Axis, Plot, legend, table
+from turbo_kv.figures.chart import Axis, Plot, legend
 from turbo_kv.measure.lesson_report import Coordinates
-from turbo_kv.ui import numbers
+from turbo_kv.ui import numbers, wording
+from turbo_kv.ui.language import say
 from turbo_kv.ui.lessons import ticks
 from turbo_kv.ui.lessons.lesson import Choice, Lesson, Scene
+from turbo_kv.ui.tables import table
 
 TOP = 3
 ON, OFF = "on", "off"
@@ -16,7 +18,7 @@ ON, OFF = "on", "off"
 
 def question(scene: Scene) -> str:
     width = len(scene.measured.rotation.plain.energy)
-    return f"A key has {width} channels here. How much of its energy do the strongest three hold?"
+    return say("lesson.rotate.question", width=width)
 
 
 def truth(scene: Scene) -> float:
@@ -25,33 +27,39 @@ def truth(scene: Scene) -> float:
 
 def said(scene: Scene) -> str:
     plain = scene.measured.rotation.plain
-    return (
-        f"{numbers.percent(plain.top(TOP))}, where equal shares would give them "
-        f"{numbers.percent(TOP / len(plain.energy))}."
+    return say(
+        "lesson.rotate.said",
+        share=numbers.percent(plain.top(TOP)),
+        equal=numbers.percent(TOP / len(plain.energy)),
     )
 
 
 def settings(_: Scene) -> list[tuple[str, str]]:
-    return [("off", OFF), ("on", ON)]
+    return [(wording.value(value), value) for value in (OFF, ON)]
 
 
 def finding(scene: Scene, setting: str) -> str:
     plain, rotated = scene.measured.rotation.plain, scene.measured.rotation.rotated
     if setting == OFF:
-        return (
-            f"{TOP} of {len(plain.energy)} channels hold {numbers.percent(plain.top(TOP))} of the "
-            f"energy, and one coordinate alone reaches {plain.largest:.2f} of its key's norm."
+        return say(
+            "lesson.rotate.off",
+            top=TOP,
+            width=len(plain.energy),
+            share=numbers.percent(plain.top(TOP)),
+            largest=f"{plain.largest:.2f}",
         )
-    change = _change(plain.largest, rotated.largest)
-    return (
-        f"Rotated, the strongest {TOP} channels hold {numbers.percent(rotated.top(TOP))} instead "
-        f"of {numbers.percent(plain.top(TOP))}; the largest coordinate {change}."
+    return say(
+        "lesson.rotate.on",
+        top=TOP,
+        rotated=numbers.percent(rotated.top(TOP)),
+        share=numbers.percent(plain.top(TOP)),
+        change=_change(plain.largest, rotated.largest),
     )
 
 
 def _change(before: float, after: float) -> str:
     verb = "falls" if after < before - 0.005 else "rises" if after > before + 0.005 else "stays"
-    return f"{verb} from {before:.2f} to {after:.2f} of its key's norm"
+    return say(f"lesson.rotate.{verb}", before=f"{before:.2f}", after=f"{after:.2f}")
 
 
 def figure(scene: Scene, setting: str, alt: str) -> str:
@@ -59,16 +67,16 @@ def figure(scene: Scene, setting: str, alt: str) -> str:
     both = {OFF: measured.plain, ON: measured.rotated}
     shown, kind = both[setting], "packed" if setting == ON else "broken"
     width = len(shown.energy)
-    name = "channel, rotated" if setting == ON else "channel of the key"
+    name = say("lesson.rotate.channel_on" if setting == ON else "lesson.rotate.channel_off")
     most = 1.05 * max(c.energy.max() for c in both.values())
     energy = Plot(
         Axis(name, 0, width, ticks.upto(width)),
-        Axis("share of the energy", 0, most, ticks.upto(most, "{:.0%}")),
+        Axis(say("lesson.rotate.share"), 0, most, ticks.upto(most, "{:.0%}")),
     )
     peak = 1.05 * max(*(c.density.max() for c in both.values()), measured.theory.max())
     spread = Plot(
-        Axis("coordinate, as a share of its key's norm", -1, 1, ticks.around(1)),
-        Axis("density", 0, peak, ticks.upto(peak)),
+        Axis(say("lesson.axis.coordinate"), -1, 1, ticks.around(1)),
+        Axis(say("lesson.axis.density"), 0, peak, ticks.upto(peak)),
     )
     channels, edges = np.arange(width), measured.edges
     by_channel = [
@@ -80,11 +88,11 @@ def figure(scene: Scene, setting: str, alt: str) -> str:
         spread.line((edges[1:] + edges[:-1]) / 2, measured.theory, "theory"),
     ]
     return (
-        f'<div class="charts">{energy.html("Energy by channel", alt, by_channel)}'
-        f"{spread.html('All coordinates', alt, by_size)}</div>"
+        f'<div class="charts">{energy.html(say("lesson.rotate.energy"), alt, by_channel)}'
+        f"{spread.html(say('lesson.rotate.all'), alt, by_size)}</div>"
         + legend(
-            ("bars", kind, "rotated" if setting == ON else "as the model made them"),
-            ("line", "theory", "equal shares; density of a random unit vector's coordinate"),
+            ("bars", kind, say(f"lesson.rotate.keys_{setting}")),
+            ("line", "theory", say("lesson.rotate.theory")),
         )
         + _table(both)
     )
@@ -93,8 +101,8 @@ def figure(scene: Scene, setting: str, alt: str) -> str:
 def _table(both: dict[str, Coordinates]) -> str:
     width = len(both[OFF].energy)
     return table(
-        "Energy of the strongest channels",
-        ("Strongest channels", "Before rotation", "Rotated", "Equal shares"),
+        say("lesson.rotate.table"),
+        [say(f"lesson.rotate.column.{name}") for name in ("count", "off", "on", "equal")],
         [
             (
                 str(count),
@@ -107,26 +115,19 @@ def _table(both: dict[str, Coordinates]) -> str:
 
 
 LESSON = Lesson(
-    name="Rotate",
-    title="Which channels use up the code",
-    setup=lambda _: "The keys as the model made them, not centred.",
+    key="rotate",
+    setup=lambda _: say("lesson.rotate.setup"),
     question=question,
     choices=(
-        Choice("less than 10%", 0, 0.1),
-        Choice("10 to 30%", 0.1, 0.3),
-        Choice("30 to 50%", 0.3, 0.5),
-        Choice("more than half", 0.5, math.inf),
+        Choice(0, 0.1),
+        Choice(0.1, 0.3),
+        Choice(0.3, 0.5),
+        Choice(0.5, math.inf),
     ),
     truth=truth,
     said=said,
-    control="Rotation",
     settings=settings,
     start=lambda _: OFF,
     figure=figure,
     finding=finding,
-    why=(
-        "One code serves every channel, so a few loud ones set its range and leave few levels for "
-        "all the others. Random signs and a Walsh–Hadamard transform mix every channel into each "
-        "of the others and lose nothing: turned back, the key is the same."
-    ),
 )
