@@ -11,7 +11,6 @@ from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 from turbo_kv.cache import capture as capture_module
 from turbo_kv.cache.capture import capture
 from turbo_kv.cache.query_metric import POSITIONS
-from turbo_kv.cache.query_metric import POSITIONS
 from turbo_kv.cache.rope import RopeTable
 
 VOCABULARY = 128
