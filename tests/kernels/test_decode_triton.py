@@ -126,7 +126,8 @@ def test_how_work_is_split_changes_nothing():
     case = Case(400, groups=2)
     whole = case.attend(Launch(splits=1))
     for splits in (2, 8):  # six of the eight have no page
-        assert error(case.attend(Launch(splits)), whole) < 1e-4
+        assert error(case.attend(Launch(splits=splits)), whole) < 1e-4
+    assert error(case.attend(Launch(warps=8, splits=1)), whole) < 1e-4
 
 
 def test_the_length_is_read_on_the_device():

@@ -214,7 +214,9 @@ def decode_split(
 @triton.jit
 def _warps_together(x, WARPS: tl.constexpr, D: tl.constexpr):
     """The sum (D, 8) of x (WARPS, D, 8): halves change hands in far fewer steps than `tl.sum`."""
-    tl.static_assert(WARPS == 4)
+    if WARPS == 8:
+        left, right = tl.split(x.reshape(4, 2, D, QUERIES).permute(0, 2, 3, 1))
+        x = left + right
     left, right = tl.split(x.reshape(2, 2, D, QUERIES).permute(0, 2, 3, 1))
     left, right = tl.split((left + right).permute(1, 2, 0))
     return left + right

@@ -30,7 +30,6 @@ from turbo_kv.quant.centering import Center
 from turbo_kv.quant.quantizer import TurboQuantizer
 
 LANES = 8  # queries that a program attends with, used or not
-WARPS = 4  # of a program; each reads a page
 CHUNK = 32  # splits that are summed in one place
 MOST_SPLITS = 256
 LOG2_E = 1.4426950408889634
@@ -38,24 +37,30 @@ LOG2_E = 1.4426950408889634
 
 @dataclass(frozen=True)
 class Launch:
-    """How the work is cut. splits: programs per KV head; None: by the device.
+    """How the work is cut. warps: of a program, 4 or 8; each reads a page.
 
+    splits: programs per KV head; None: by the device.
     programs: that one multiprocessor holds at once. registers: of a thread, at most.
     """
 
+    warps: int = 4
     splits: int | None = None
     programs: int = 2
     registers: int | None = None
 
 
-LAUNCHES = {64: Launch(programs=3, registers=168), 128: Launch()}  # head_dim -> fastest on an H100
+def launch_for(head_dim: int, heads: int, kinds: set[str]) -> Launch:
+    """What was fastest on an H100 for `heads` KV heads over the batch and such Levels.kind."""
+    if head_dim == 64:
+        return Launch(programs=3, registers=168)
+    return Launch(warps=8, programs=1) if "odd" in kinds and heads >= 32 else Launch()
 
 
 class PagedAttention:
     """Attention of one query per head on `Pages` coded by two quantizers; tables are made here.
 
     cos, sin: fp32 (T, D) of the quantizers' rotary table, T at least the capacity of every page
-    container; None if nothing is centred. launch: LAUNCHES has the default.
+    container; None if nothing is centred. launch: `launch_for` the shape by default.
     Raises ValueError for what the kernel does not read.
     """
 
@@ -71,15 +76,16 @@ class PagedAttention:
         if reason := next(reasons, None):
             raise ValueError(f"these pages cannot be attended: {reason}; keep them dense")
         self.head_dim = key_quantizer.head_dim
-        self.launch = launch or LAUNCHES[self.head_dim]
+        self.launch = launch
         self.device = key_quantizer.codebook.windows.device
         inline = self.device.type == "cuda"
         self.key_matrix, peak = _matrix(key_quantizer)
         levels = find_levels(key_quantizer.codebook.centroids)
         self.keys = codes(levels, peak=peak, inline=inline)
         self.value_matrix, peak = _matrix(value_quantizer)
-        levels = find_levels(value_quantizer.codebook.centroids)
-        self.values = codes(levels, peak=peak, inline=inline)
+        of_values = find_levels(value_quantizer.codebook.centroids)
+        self.values = codes(of_values, peak=peak, inline=inline)
+        self.kinds = {levels.kind, of_values.kind}
         self.cos, self.sin, self.table = cos, sin, None
         if cos is not None:
             self.table = phase_table(cos, sin, self.keys.bits)
@@ -116,12 +122,13 @@ class PagedAttention:
             )
         scaling = head_dim**-0.5 if scaling is None else scaling
         heads = batch * kv_heads
-        splits = self.launch.splits or _splits(heads, keys, self.launch, self.device)
+        launch = self.launch or launch_for(head_dim, heads, self.kinds)
+        splits = launch.splits or _splits(heads, keys, launch, self.device)
         out = query_states.new_empty(query_states.shape)
         parts = torch.empty(heads, splits, LANES, head_dim, device=self.device)
         sums = torch.empty(heads, splits, LANES, device=self.device)
         early = {"launch_pdl": True} if self.device.type == "cuda" else {}
-        registers = {"maxnreg": self.launch.registers} if self.launch.registers else {}
+        registers = {"maxnreg": launch.registers} if launch.registers else {}
         decode_split[heads, splits](
             query_states.contiguous(),
             *(keys.words, keys.scales, values.words, values.scales, keys.length, first),
@@ -130,7 +137,7 @@ class PagedAttention:
             *(self.table, self.cos, self.sin),
             *(parts, sums, scaling * LOG2_E),
             *(keys.words.shape[2], values.words.shape[2], groups, kv_heads),
-            WARPS=WARPS,
+            WARPS=launch.warps,
             D=head_dim,
             PER=(FIELDS[keys.bits], FIELDS[values.bits]),
             KEYS=self.keys,
@@ -138,7 +145,7 @@ class PagedAttention:
             CENTRED=center is not None,
             PADDED=first is not None,
             PDL=bool(early),
-            num_warps=WARPS,
+            num_warps=launch.warps,
             num_stages=1,
             **early,
             **registers,
@@ -177,7 +184,7 @@ def phase_table(cos: Tensor, sin: Tensor, bits: int) -> Tensor:
 
 def _splits(heads: int, keys: Pages, launch: Launch, device: torch.device) -> int:
     """Programs per KV head: no more than the device holds at once, each with as many tiles."""
-    tiles = -(-keys.words.shape[2] // WARPS)
+    tiles = -(-keys.words.shape[2] // launch.warps)
     if device.type != "cuda":
         return min(2, tiles)
     processors = torch.cuda.get_device_properties(device).multi_processor_count
