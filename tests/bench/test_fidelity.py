@@ -73,7 +73,8 @@ def test_only_rows_of_this_commit_are_known(results, tmp_path, monkeypatch):
     path = tmp_path / "fidelity-prose.json"
     assert fidelity._known(path) == []
     path.write_text(json.dumps(results[-1]))
-    assert len(fidelity._known(path)) == 4
+    assert len(fidelity._known(path, CONTEXTS)) == 4
+    assert fidelity._known(path) == []
     monkeypatch.setattr(fidelity, "stamp", lambda: {"commit": "another"})
     assert fidelity._known(path) == []
 
@@ -109,11 +110,18 @@ def test_the_table_and_the_picture_show_every_method(results, tmp_path):
         (tmp_path / f"fidelity-{short}.json").write_text(json.dumps(results[-1]))
     written = frontier.table(tmp_path)
     assert written.count("\n| ") == 4
+    twin = {**results[0], "model": {**results[0]["model"], "name": "other"}}
+    (tmp_path / fidelity.TWIN).write_text(json.dumps(twin))
+    both = frontier.table(tmp_path)
+    assert both.count("\n| ") == 4
+    assert "KL, the twin" in both
+    (two,) = (line for line in both.splitlines() if line.startswith("| Lloyd-Max, 2 bits |"))
+    assert two.endswith("|  |  |  |")
     assert "| Lloyd-Max, 3 bits |" in written
     assert "| Lloyd-Max, 8-bit scales, 3 bits |" in written
     picture = frontier.draw(tmp_path, tmp_path / "fidelity.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
-    panel = frontier._panel(results[-1])
+    panel = frontier._panel(results[-1], "Prose")
     assert {series.name: len(series.bits) for series in panel.series} == {
         "Lloyd-Max": 2,
         "Lloyd-Max, 8-bit scales": 1,
