@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from turbo_kv.bench.fidelity import TWIN
+from turbo_kv.bench.frontier_best import best
 from turbo_kv.bench.live import TEXTS
 from turbo_kv.bench.markdown import markdown
 from turbo_kv.figures.frontier import Panel, Series, frontier
@@ -98,7 +99,8 @@ def table(folder: Path) -> str:
             f"{twin['model']['head_dim']}, on which nothing was tuned; the codes take fewer bits "
             "there beside their scales. "
         )
-    return f"{markdown(header, lines)}\n{said}At {stamp['commit']}, {stamp['date'][:10]}.\n"
+    said += f"At {stamp['commit']}, {stamp['date'][:10]}."
+    return f"{best(found)}\n{markdown(header, lines)}\n{said}\n"
 
 
 def _half_to_whole(result: dict[str, Any]) -> str:
