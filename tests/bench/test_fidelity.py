@@ -124,6 +124,7 @@ def test_the_table_and_the_picture_show_every_method(results, tmp_path):
     picture = frontier.draw(tmp_path, tmp_path / "fidelity.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
     panel = frontier._panel(results[-1], "Prose")
+    assert panel.title.startswith("Prose, ")
     assert {series.name: len(series.bits) for series in panel.series} == {
         "Lloyd-Max": 2,
         "Lloyd-Max, 8-bit scales": 1,

@@ -46,7 +46,7 @@ def _named(results: list[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
     ]
 
 
-def _panel(result: dict[str, Any], name: str) -> Panel:
+def _panel(result: dict[str, Any], title: str) -> Panel:
     series: dict[str, list[tuple[float, float]]] = {}
     for row, point in rows(result):
         # "KIVI, 2 bits" and "KIVI, 4 bits" are one method at two widths.
@@ -59,7 +59,7 @@ def _panel(result: dict[str, Any], name: str) -> Panel:
         if (row["group"], row["method"]) == (f"{REFERENCE_BITS} bits", REFERENCE)
     )
     return Panel(
-        title=f"{name}, context {result['contexts'][-1]:,}",
+        title=f"{title}, context {result['contexts'][-1]:,}",
         series=[Series(name, *zip(*sorted(pairs))) for name, pairs in series.items()],
         known_kl=known,
         known_distortion=distortion(REFERENCE_BITS, result["model"]["head_dim"]),
@@ -74,7 +74,7 @@ def table(folder: Path) -> str:
     results = read(folder)
     header = ["stored as", "bits/value"]
     for _, text in _named(results):
-        header += [f"KL, {text[0].lower()}{text[1:]}", "of Lloyd-Max's", "top-1"]
+        header += [f"KL, {text}", "of Lloyd-Max's", "top-1"]
     found = [
         {(row["group"], row["method"]): (row, at) for row, at in rows(each)} for each in results
     ]

@@ -9,6 +9,7 @@ from math import hypot
 from typing import Any
 
 MORE = 1.0  # bits
+STRONGEST = "windows"  # the group without which nothing is said of other caches
 
 Found = dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]]  # by group and method
 
@@ -38,7 +39,7 @@ def _line(width: str, found: list[Found]) -> str:
         for row, point in found[0].values()
         if not row["ours"] and point["bits_per_value"] <= points[0]["bits_per_value"] + MORE
     ]
-    if not others:
+    if not others or not any(group == STRONGEST for group, _ in found[0]):
         return said + "."
     _, name, other = min(others, key=lambda each: each[0])
     theirs, mine = other["quality"]["kl"], points[0]["quality"]["kl"]
