@@ -138,12 +138,14 @@ def test_the_best_of_a_width_is_held_against_the_best_other_of_about_its_bytes()
         return (group, method), ({"method": method, "ours": ours, "group": group}, point)
 
     others = [
-        row("theirs", 4.2, 0.6, ours=False, group="windows"),
+        row("theirs", 3.7, 0.6, ours=False, group="windows"),
         row("worse", 3.1, 0.9, ours=False, group="windows"),
         row("larger", 4.3, 0.1, ours=False, group="others"),
+        row("largest", 8.3, 0.05, ours=False, group="others"),
     ]
     first = dict([row("plain", 3.25, 1.0), row("good", 3.25, 0.5), *others])
     second = dict([row("plain", 3.25, 1.0), row("good", 3.25, 0.4)])
     (line,) = best([first, second]).splitlines()
     assert "3.25 a value: good, 0.40 to 0.50 of Lloyd-Max's KL (± 0.02 at most)" in line
-    assert "theirs at 4.20, has 1.2 ± 0.2 times its KL" in line
+    assert "theirs at 3.70, has 1.2 ± 0.2 times its KL" in line
+    assert line.endswith("the smallest of no more KL, larger, takes 4.30.")
