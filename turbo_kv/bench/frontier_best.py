@@ -8,7 +8,7 @@ than a bit more.
 from math import hypot
 from typing import Any
 
-MORE = 0.5  # bits
+MORE = 0.75  # bits
 STRONGEST = "windows"  # the group without which nothing is said of other caches
 
 Found = dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]]  # by group and method
@@ -46,7 +46,7 @@ def _line(width: str, found: list[Found]) -> str:
         factor = theirs["mean"] / mine["mean"]
         stderr = factor * hypot(*(kl["stderr"] / kl["mean"] for kl in (theirs, mine)))
         said += (
-            f"; on the first text the best other cache of at most half a bit more, {name} at "
+            f"; on the first text the best other cache of at most {MORE} bits more, {name} at "
             f"{other['bits_per_value']:.2f}, has {factor:.3g} ± {stderr:.1g} times its KL"
         )
     as_good = [each for each in others if each[1]["quality"]["kl"]["mean"] <= mine["mean"]]
