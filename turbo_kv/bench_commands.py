@@ -73,6 +73,18 @@ def family(
         console.print(f"Wrote {written}", highlight=False, soft_wrap=True)
 
 
+@bench.command()
+def twin(
+    folder: Annotated[Path, typer.Argument(help="what `train-tiny --twin --out FOLDER` wrote")],
+) -> None:
+    """Measure the frontier on a model that no choice was made on."""
+    from turbo_kv.bench.fidelity import write_twin
+
+    with status() as progress:
+        path = write_twin(folder, results_folder(), progress)
+    console.print(f"Wrote {path}", highlight=False, soft_wrap=True)
+
+
 def _numbers(contexts: str) -> list[int]:
     try:
         return [int(each) for each in contexts.split(",")]

@@ -8,6 +8,7 @@ import torch
 from turbo_kv.bench import fidelity, frontier
 from turbo_kv.bench.contenders import GROUPS, SEEDED, Group
 from turbo_kv.bench.fidelity import kl_ratio, run
+from turbo_kv.bench.frontier_best import best
 from turbo_kv.bench.live import Method, ours
 from turbo_kv.bench.lock_step import between, lock_step
 from turbo_kv.cache.kv_cache import TurboKVCache
@@ -73,7 +74,8 @@ def test_only_rows_of_this_commit_are_known(results, tmp_path, monkeypatch):
     path = tmp_path / "fidelity-prose.json"
     assert fidelity._known(path) == []
     path.write_text(json.dumps(results[-1]))
-    assert len(fidelity._known(path)) == 4
+    assert len(fidelity._known(path, CONTEXTS)) == 4
+    assert fidelity._known(path) == []
     monkeypatch.setattr(fidelity, "stamp", lambda: {"commit": "another"})
     assert fidelity._known(path) == []
 
@@ -108,13 +110,42 @@ def test_the_table_and_the_picture_show_every_method(results, tmp_path):
     for short in ("reference", "prose"):
         (tmp_path / f"fidelity-{short}.json").write_text(json.dumps(results[-1]))
     written = frontier.table(tmp_path)
-    assert written.count("\n| ") == 4
+    assert written.count("\n| ") == 5
+    twin = {**results[0], "model": {**results[0]["model"], "name": "other"}}
+    (tmp_path / fidelity.TWIN).write_text(json.dumps(twin))
+    both = frontier.table(tmp_path)
+    assert both.count("\n| ") == 5
+    assert "KL, the twin" in both
+    (two,) = (line for line in both.splitlines() if line.startswith("| Lloyd-Max, 2 bits |"))
+    assert two.endswith("|  |  |  |")
     assert "| Lloyd-Max, 3 bits |" in written
+    assert written.count("\n- ") + written.startswith("- ") == 2
     assert "| Lloyd-Max, 8-bit scales, 3 bits |" in written
     picture = frontier.draw(tmp_path, tmp_path / "fidelity.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
-    panel = frontier._panel(results[-1])
+    panel = frontier._panel(results[-1], "Prose")
+    assert panel.title.startswith("Prose, ")
     assert {series.name: len(series.bits) for series in panel.series} == {
         "Lloyd-Max": 2,
         "Lloyd-Max, 8-bit scales": 1,
     }
+
+
+def test_the_best_of_a_width_is_held_against_the_best_other_of_about_its_bytes():
+    def row(method, bits, kl, *, ours=True, group="3 bits"):
+        quality = {"kl": {"mean": kl, "stderr": kl / 10}}
+        point = {"bits_per_value": bits, "quality": quality, "ratio": kl, "ratio_stderr": 0.02}
+        return (group, method), ({"method": method, "ours": ours, "group": group}, point)
+
+    others = [
+        row("theirs", 3.7, 0.6, ours=False, group="windows"),
+        row("worse", 3.1, 0.9, ours=False, group="windows"),
+        row("larger", 4.3, 0.1, ours=False, group="others"),
+        row("largest", 8.3, 0.05, ours=False, group="others"),
+    ]
+    first = dict([row("plain", 3.25, 1.0), row("good", 3.25, 0.5), *others])
+    second = dict([row("plain", 3.25, 1.0), row("good", 3.25, 0.4)])
+    (line,) = best([first, second]).splitlines()
+    assert "3.25 a value: good, 0.40 to 0.50 of Lloyd-Max's KL (± 0.02 at most)" in line
+    assert "theirs at 3.70, has 1.2 ± 0.2 times its KL" in line
+    assert line.endswith("the smallest of no more KL, larger, takes 4.30.")

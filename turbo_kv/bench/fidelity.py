@@ -29,6 +29,8 @@ from turbo_kv.models.progress import Progress, silent
 from turbo_kv.models.text import DEFAULT_SOURCE, prepare
 
 CONTEXTS = (1024, 2048, 4096, 8192)
+TWIN_CONTEXTS = (1024, 2048)
+TWIN = "fidelity-twin.json"
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,22 @@ def write(folder: Path, progress: Progress = silent) -> list[Path]:
     return paths
 
 
-def _known(path: Path) -> list[dict[str, Any]]:
-    """Rows that a file has from this very commit."""
+def write_twin(model: Path, folder: Path, progress: Progress = silent) -> Path:
+    """Measure a model that nothing was tuned on, a folder that `train-tiny --twin` wrote."""
+    path = folder / TWIN
+    known = _known(path, TWIN_CONTEXTS)
+    for result in run(model=str(model), contexts=TWIN_CONTEXTS, known=known, progress=progress):
+        path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return path
+
+
+def _known(path: Path, contexts: Sequence[int] = CONTEXTS) -> list[dict[str, Any]]:
+    """Rows that a file has from this very commit, at these contexts."""
     if not path.exists():
         return []
     found = json.loads(path.read_text(encoding="utf-8"))
-    return found["rows"] if found["stamp"]["commit"] == stamp()["commit"] else []
+    same = (found["stamp"]["commit"], found["contexts"]) == (stamp()["commit"], list(contexts))
+    return found["rows"] if same else []
 
 
 def run(

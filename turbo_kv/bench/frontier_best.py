@@ -1,0 +1,61 @@
+"""What is best at each width, in one line each, from the frontier's result files. Measures nothing.
+
+Ours are held against Lloyd-Max on the same predictions, result by result. Other caches are held
+against ours on the first text alone, which has them all: the one of least KL that takes no more
+than a bit more.
+"""
+
+from math import hypot
+from typing import Any
+
+MORE = 0.75  # bits
+STRONGEST = "windows"  # the group without which nothing is said of other caches
+
+Found = dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]]  # by group and method
+
+
+def best(found: list[Found]) -> str:
+    """Markdown lines, one for each width of the first result, the names of its groups."""
+    widths = dict.fromkeys(group for group, _ in found[0] if group.endswith(" bits"))
+    return "".join(f"- {_line(width, found)}\n" for width in widths)
+
+
+def _line(width: str, found: list[Found]) -> str:
+    ours = [
+        (point["quality"]["kl"]["mean"], key)
+        for key, (row, point) in found[0].items()
+        if key[0] == width and row["ours"]
+    ]
+    _, key = min(ours)
+    points = [each[key][1] for each in found if key in each]
+    ratios = [point["ratio"] for point in points]
+    widest = max(point["ratio_stderr"] for point in points)
+    said = (
+        f"{width}, at {points[0]['bits_per_value']:.2f} a value: {key[1]}, "
+        f"{_range(ratios)} of Lloyd-Max's KL (± {widest:.2f} at most)"
+    )
+    if not any(group == STRONGEST for group, _ in found[0]):
+        return said + "."
+    others = [(row["method"], point) for row, point in found[0].values() if not row["ours"]]
+    mine = points[0]["quality"]["kl"]
+    most = points[0]["bits_per_value"] + MORE
+    alike = [each for each in others if each[1]["bits_per_value"] <= most]
+    if alike:
+        name, other = min(alike, key=lambda each: each[1]["quality"]["kl"]["mean"])
+        theirs = other["quality"]["kl"]
+        factor = theirs["mean"] / mine["mean"]
+        stderr = factor * hypot(*(kl["stderr"] / kl["mean"] for kl in (theirs, mine)))
+        said += (
+            f"; on the first text the best other cache of at most {MORE} bits more, {name} at "
+            f"{other['bits_per_value']:.2f}, has {factor:.3g} ± {stderr:.1g} times its KL"
+        )
+    as_good = [each for each in others if each[1]["quality"]["kl"]["mean"] <= mine["mean"]]
+    if as_good:
+        name, other = min(as_good, key=lambda each: each[1]["bits_per_value"])
+        said += f"; the smallest of no more KL, {name}, takes {other['bits_per_value']:.2f}"
+    return said + "."
+
+
+def _range(ratios: list[float]) -> str:
+    low, high = (f"{each(ratios):.2f}" for each in (min, max))
+    return low if low == high else f"{low} to {high}"
