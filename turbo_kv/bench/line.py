@@ -58,6 +58,7 @@ def _line(request: Request) -> Line:
     loaded = psutil.Process().memory_info().rss
     runs, switches = [], []
     for _ in range(REPEATS):
+        prepared = None  # not held beside the next one
         start = perf_counter()
         prepared = _whole(request)
         runs.append(perf_counter() - start)
