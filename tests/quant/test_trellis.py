@@ -37,12 +37,14 @@ def quantizer(head_dim=D, **choices):
 
 
 @settings(deadline=None, max_examples=30)
-@given(WIDTHS, st.integers(0, 8), st.sampled_from((2, 5, 8)), st.integers(0, 9))
+@given(WIDTHS, st.integers(0, 8), st.sampled_from((9, 10, 16)), st.integers(0, 9))
 def test_a_level_is_that_of_the_bits_that_end_with_its_code(bits, more, head_dim, seed):
-    book = small_book(bits, bits + more, head_dim, seed)
+    book = small_book(bits, min(bits + more, bits * head_dim), head_dim, seed)
     generator = torch.Generator().manual_seed(seed)
     codes = torch.randint(2**bits, (3, head_dim), generator=generator)
     state, states = torch.zeros(3, dtype=torch.long), []
+    for column in codes.unbind(1):  # once around, so that the last codes come before the first
+        state = state >> bits | column << (book.state_bits - bits)
     for column in codes.unbind(1):
         state = state >> bits | column << (book.state_bits - bits)
         states.append(state)
@@ -51,16 +53,26 @@ def test_a_level_is_that_of_the_bits_that_end_with_its_code(bits, more, head_dim
     assert torch.equal(book.decode(packed), book.levels[:, 0][torch.stack(states, 1)])
 
 
-@pytest.mark.parametrize(("bits", "head_dim"), [(1, 9), (2, 5), (3, 3), (4, 2)])
+@pytest.mark.parametrize(("bits", "head_dim"), [(1, 10), (2, 5), (3, 4), (4, 3)])
 @pytest.mark.parametrize("more", [0, 1, 3, 6])
-def test_no_path_is_nearer_than_the_one_that_is_found(bits, head_dim, more):
+def test_no_path_through_the_same_seam_is_nearer_than_the_one_that_is_found(bits, head_dim, more):
     book = small_book(bits, bits + more, head_dim, stretches=(1.0,))
-    every = torch.tensor(list(product(range(2**bits), repeat=head_dim)))
-    paths = book.decode(pack(every, bits))
+    every = pack(torch.tensor(list(product(range(2**bits), repeat=head_dim))), bits)
     unit = directions(50, head_dim)
-    nearest = torch.cdist(unit, paths).amin(1)
-    found = (book.decode(book.encode(unit)) - unit).norm(dim=-1)
+    codes = book.encode(unit)
+    distances = torch.cdist(unit, book.decode(every))
+    seam, seams = (book.states(each)[:, -1] >> bits for each in (codes, every))
+    nearest = distances.masked_fill(seam[:, None] != seams, torch.inf).amin(1)
+    found = (book.decode(codes) - unit).norm(dim=-1)
     torch.testing.assert_close(found, nearest, atol=1e-4, rtol=1e-4)
+
+
+def test_every_coordinate_is_coded_alike_well():
+    """Neither end of a ring pays: with a fixed first state the first coordinates would."""
+    unit, book = directions(4000, 32), TrellisCodebook(shipped_levels(2), 2, 32)
+    restored = book.decode(book.encode(unit))
+    errors = (restored - unit).square().mean(0)
+    assert errors.max() < 1.25 * errors.mean()
 
 
 def test_a_coordinate_is_read_without_those_far_before_it():
@@ -73,7 +85,7 @@ def test_a_coordinate_is_read_without_those_far_before_it():
     assert not torch.equal(levels[:, :23], others[:, :23])
 
 
-def test_stretching_never_widens_the_angle():
+def test_stretching_hardly_ever_widens_the_angle():
     unit = directions(200)
     once, thrice = (
         TrellisCodebook(shipped_levels(3), 3, D, stretches=by) for by in ((1.0,), (0.9, 1.0, 1.1))
@@ -81,12 +93,13 @@ def test_stretching_never_widens_the_angle():
     angles = [
         torch.cosine_similarity(b.decode(b.encode(unit)), unit, dim=-1) for b in (once, thrice)
     ]
-    assert (angles[1] >= angles[0] - 1e-4).all()  # they round the levels differently
+    widened = angles[1] < angles[0] - 1e-4  # they round the levels differently
+    assert widened.float().mean() < 0.1
     assert (angles[1] > angles[0] + 1e-4).float().mean() > 0.3
 
 
 @pytest.mark.parametrize("head_dim", [64, 128])
-@pytest.mark.parametrize(("bits", "at_most"), [(2, 0.76), (3, 0.63), (4, 0.63)])
+@pytest.mark.parametrize(("bits", "at_most"), [(2, 0.72), (3, 0.62), (4, 0.62)])
 def test_it_beats_lloyd_max_in_the_same_bytes_and_not_shannon(bits, at_most, head_dim):
     x = 11 * gaussian(1, 2, 250, head_dim)
     trellis, plain = (

@@ -49,7 +49,6 @@ def _layers(name: str, layer: Callable[[], Any]) -> Method:
 def _width(bits: int) -> Group:
     """Every way without a window to spend about `bits` bits; the first is what others face."""
     at_three = (
-        ours("trellis, 8-bit scales", codebook="trellis", scale_bits=8),
         ours("Lloyd-Max, 8-bit scales", scale_bits=8),
         ours("TurboQuant, product form", centering="off", qjl=True, qjl_budget="inside"),
     )
@@ -58,6 +57,7 @@ def _width(bits: int) -> Group:
         (
             ours("Lloyd-Max", bits=bits),
             ours("trellis", bits=bits, codebook="trellis"),
+            ours("trellis, 8-bit scales", bits=bits, codebook="trellis", scale_bits=8),
             *(at_three if bits == 3 else ()),
             ours("TurboQuant, MSE form", bits=bits, centering="off"),
             _layers("round to nearest, per token", lambda: PerTokenLayer(bits)),
@@ -82,8 +82,16 @@ GROUPS = (
 )
 SEEDED = tuple(
     Group(
-        f"3 bits, seed {seed}",
-        (ours("Lloyd-Max", seed=seed), ours("trellis", codebook="trellis", seed=seed)),
+        f"{bits} bits, seed {seed}",
+        tuple(
+            ours(name, bits=bits, seed=seed, **choices)
+            for name, choices in (
+                ("Lloyd-Max", {}),
+                ("trellis", {"codebook": "trellis"}),
+                ("trellis, 8-bit scales", {"codebook": "trellis", "scale_bits": 8}),
+            )
+        ),
     )
+    for bits in (3, 2, 4)
     for seed in SEEDS
 )

@@ -1,14 +1,15 @@
 """A trellis codebook: the level of a coordinate depends on its code and on the codes before it.
 
-The packed codes of a vector are one stream of bits. The L bits that end with the code of
-coordinate i, older bits low and zeros before the stream begins, are the state
+The packed codes of a vector are one ring of bits. The L bits that end with the code of coordinate
+i, older bits low, the first code following the last, are the state
 
-    s_i = (s_{i-1} >> b) | c_i << (L - b),    s_{-1} = 0,    level of i = levels[s_i].
+    s_i = (s_{i-1} >> b) | c_i << (L - b),    s_{-1} = s_{D-1},    level of i = levels[s_i].
 
-So a code keeps its b bits and none is added, while 2^L levels are in use (a bit-shift trellis;
-trellis-coded quantization, Marcellin and Fischer 1990; QTIP, arXiv 2406.11235). To decode is to
-read a window of the stream: no coordinate waits for another. To encode is to find the cheapest
-path, which Viterbi's algorithm does exactly, one coordinate after the other.
+So a code keeps its b bits and none is added, while 2^L levels are in use at every coordinate (a
+bit-shift trellis that bites its tail; trellis-coded quantization, Marcellin and Fischer 1990; QTIP,
+arXiv 2406.11235). To decode is to read a window of the ring: no coordinate waits for another. To
+encode is to find the cheapest path by Viterbi's algorithm, one coordinate after the other: first
+around the seam of the ring alone, then, through the state that this path has there, all around.
 
 Costs are whole numbers: t² - 2 t x in fixed point, int32, so that neither the number of vectors
 side by side nor the device changes a path. The lowest b bits of a cost name the predecessor it
@@ -28,6 +29,7 @@ from turbo_kv.quant.packing import pack
 STATE_BITS = 10
 LEVELS_FILE = Path(__file__).parent / "trellis_levels.f16"  # of 1, 2, 3 and 4 bits
 STRETCHES = (0.9, 1.0, 1.1)
+SEAM = 16  # coordinates on either side of the seam; more gain little
 UNREACHED = 2**30
 LARGEST_COST = UNREACHED // 2  # the sum of both stays within int32
 VECTORS_AT_ONCE = 1024  # more gain little
@@ -37,7 +39,8 @@ VECTORS_AT_ONCE_ELSEWHERE = 4096  # whose back-pointers take D·2^(L-b) bytes ea
 class TrellisCodebook:
     """Levels for coordinates of unit vectors in R^head_dim, by state, on `device`.
 
-    levels: (2^L,), for a coordinate of variance 1. bits: of a code, at most L.
+    levels: (2^L,), for a coordinate of variance 1. bits: of a code; L is at least
+        that, and at most the bits of a whole vector.
     stretches: what a vector is multiplied by before its paths are sought.
     """
 
@@ -64,6 +67,8 @@ class TrellisCodebook:
         starts = 8 * before - self.state_bits + bits * torch.arange(1, head_dim + 1)
         self.padding = (before, 2)
         self.starts, self.shifts = (starts // 8).to(device), (starts % 8).int().to(device)
+        reached = torch.arange(bits, self.state_bits, bits, dtype=torch.int32)
+        self.across = reached.to(device)  # how far the last state has moved on, past the seam
 
     def encode(self, unit: Tensor) -> Tensor:
         """Packed codes of unit vectors (N, D), fp32: (N, ⌈D·bits/8⌉), uint8.
@@ -84,7 +89,9 @@ class TrellisCodebook:
         """The state at every coordinate: (..., D), int32."""
         stream = F.pad(codes, self.padding).to(torch.int32)
         words = stream[..., :-2] | stream[..., 1:-1] << 8 | stream[..., 2:] << 16
-        return words.index_select(-1, self.starts) >> self.shifts & 2**self.state_bits - 1
+        states = words.index_select(-1, self.starts) >> self.shifts & 2**self.state_bits - 1
+        states[..., : len(self.across)] |= states[..., -1:] >> self.across
+        return states
 
     def _unit(self, largest: float) -> int:
         """What 1 is in fixed point, so that no path's cost passes LARGEST_COST.
@@ -107,12 +114,32 @@ class TrellisCodebook:
         return tries.gather(0, best)[0]
 
     def _cheapest(self, vectors: Tensor) -> Tensor:
-        """Codes (N, D), uint8, of the path nearest to each vector (N, D)."""
+        """Codes (N, D), uint8, of the nearest path to each vector (N, D) through one seam state.
+
+        The state is that of the nearest path around the seam; others are seldom better.
+        """
         x = (vectors * (self.head_dim**0.5 * self.one)).round_().to(torch.int32).T.contiguous()
         ways, older, _ = self.slopes.shape
+        reach = min(SEAM, self.head_dim)
+        anywhere = x.new_zeros(older, x.shape[1])
+        cost, came_from = self._search(torch.cat((x[-reach:], x[:reach])), anywhere)
+        seam = _trace(cost.argmin(0), came_from, ways)[reach - 1] // ways
+
+        before = torch.full_like(anywhere, UNREACHED).scatter_(0, seam[None], 0)
+        cost, came_from = self._search(x, before)
+        ends = seam * ways + torch.arange(ways, device=x.device).unsqueeze(1)
+        least = cost.gather(0, ends).argmin(0, keepdim=True)
+        states = _trace(ends.gather(0, least)[0], came_from, ways)
+        return (states // older).to(torch.uint8).T
+
+    def _search(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """The least cost of every last state (2^L, N), and the way into each state by coordinate.
+
+        x: coordinates (D, N) in fixed point. before: the least cost so far by the bits that remain
+        of a state, (2^(L-b), N), int32; overwritten.
+        """
+        ways, older, _ = self.slopes.shape
         cost = x.new_empty(ways, older, x.shape[1])
-        before = x.new_full(cost.shape[1:], UNREACHED)  # the least cost, by the bits that remain
-        before[0] = 0
         came_from = torch.empty(len(x), *before.shape, dtype=torch.uint8, device=x.device)
         for i, coordinates in enumerate(x):
             torch.addcmul(before, self.slopes, coordinates, out=cost)
@@ -120,19 +147,18 @@ class TrellisCodebook:
             torch.amin(cost.view(older, ways, -1), 1, out=before)
             came_from[i] = before
             before &= -ways
-        return self._trace(cost.flatten(0, 1).argmin(0), came_from)
+        return cost.flatten(0, 1), came_from
 
-    def _trace(self, state: Tensor, came_from: Tensor) -> Tensor:
-        """Codes (N, D) of the paths that end in `state` (N,), read backwards."""
-        ways, older, _ = self.slopes.shape
-        codes = came_from.new_empty(len(came_from), len(state))
-        codes[-1] = state // older
-        for i in reversed(range(len(codes) - 1)):
-            remaining = state % older
-            way = came_from[i].gather(0, remaining[None])[0] & ways - 1
-            state = remaining * ways + way
-            codes[i] = state // older
-        return codes.T
+
+def _trace(state: Tensor, came_from: Tensor, ways: int) -> Tensor:
+    """The states (D, N), int64, of the paths that end in `state` (N,), read backwards."""
+    states = state.new_empty(len(came_from), len(state))
+    states[-1] = state
+    for i in reversed(range(len(states) - 1)):
+        remaining = states[i + 1] % came_from.shape[1]
+        way = came_from[i].gather(0, remaining[None])[0] & ways - 1
+        states[i] = remaining * ways + way
+    return states
 
 
 @cache
