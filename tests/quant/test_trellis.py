@@ -197,3 +197,54 @@ def test_a_design_repeats_and_improves():
 def test_codes_lie_in_the_stream_like_any_others():
     codes = quantizer().quantize(gaussian(1, 1, 2, D)).codes
     assert torch.equal(pack(unpack(codes, 3, D), 3), codes)
+
+
+def metric(head_dim=D, seed=0):
+    """A covariance of queries with a spread of directions."""
+    spread = torch.logspace(1, -1, head_dim)
+    axes, _ = torch.linalg.qr(gaussian(head_dim, head_dim, seed=seed))
+    return axes * spread @ axes.T
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("head_dim", [64, 80])
+def test_heeding_queries_costs_them_less_in_the_same_bytes(bits, head_dim):
+    m, x = metric(head_dim), 11 * gaussian(1, 1, 300, head_dim)
+    plain, heeding = (
+        TurboQuantizer(head_dim, QuantConfig(bits=bits, codebook="query-trellis"), metric=each)
+        for each in (None, m[None])
+    )
+    costs = []
+    for each in (plain, heeding):
+        packed = each.quantize(x)
+        assert packed.nbytes == plain.quantize(x).nbytes
+        errors = plain.dequantize(packed) - x  # who reads need not know of the metric
+        costs.append(((errors @ m) * errors).sum())
+    assert costs[1] < 0.8 * costs[0]
+
+
+def test_without_a_metric_or_with_an_indifferent_one_it_is_the_trellis():
+    x = 11 * gaussian(1, 2, 100, D)
+    plain = quantizer().quantize(x)
+    made = TurboQuantizer(D, QuantConfig(codebook="query-trellis"))
+    assert torch.equal(made.quantize(x).codes, plain.codes)
+    same = torch.eye(D).expand(2, D, D)
+    heeding = TurboQuantizer(D, QuantConfig(codebook="query-trellis"), metric=same)
+    errors = [sin2(quantizer().dequantize(p), x) for p in (plain, heeding.quantize(x))]
+    assert errors[1] == pytest.approx(errors[0], rel=0.05)  # blocks look only so far ahead
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.lists(st.integers(0, 9), max_size=3).map(sorted), st.sampled_from((16, 64)))
+def test_heeding_queries_one_update_equals_many(cuts, head_dim):
+    metrics = torch.stack((metric(head_dim), metric(head_dim, seed=1)))
+    made = TurboQuantizer(head_dim, QuantConfig(codebook="query-trellis"), metric=metrics)
+    x = 20 * gaussian(2, 2, 9, head_dim)
+    whole = made.quantize(x)
+    parts = [made.quantize(part) for part in x.tensor_split(cuts, dim=2)]
+    assert torch.equal(torch.cat([part.codes for part in parts], 2), whole.codes)
+    assert torch.equal(made.quantize(x[1:]).codes, whole.codes[1:])
+    swapped = TurboQuantizer(
+        head_dim, QuantConfig(codebook="query-trellis"), metric=metrics.flip(0)
+    )
+    assert torch.equal(swapped.quantize(x.flip(1)).codes, whole.codes.flip(1))

@@ -1,10 +1,10 @@
-"""Whether a basis of one's own for each head pays for its bytes: KL beside plain codes.
+"""What knowing a head is worth: KL of codes that heed its queries, or lie in a basis of its own.
 
-The live cache reads every token back, once with plain codes and once in the bases of head_basis.py,
-from the prompt's first tokens (the bases counted, a byte an entry) or from the weights (recomputed
-from them, not counted). `at_equal_bits` holds a row's KL against that of its plain codebook at the
-same bits per value, log KL taken as linear between its 3 and 4 bits: below 1 it pays. Every scale
-is one byte, of which a basis needs three a vector.
+The live cache reads every token back, once with plain codes, once with those of query_trellis.py,
+and once in the bases of head_basis.py, from the prompt's first tokens (the bases counted, a byte an
+entry) or from the weights (recomputed from them, not counted). `at_equal_bits` holds a row's KL
+against that of its plain codebook at the same bits per value, log KL taken as linear between its 3
+and 4 bits: below 1 it pays. Every scale is one byte, of which a basis needs three a vector.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,6 @@ from transformers import PreTrainedModel
 
 from turbo_kv.bench.fidelity import kl_ratio
 from turbo_kv.bench.head_basis import (
-    POSITIONS,
     SplitQuantizer,
     from_prompt,
     from_weights,
@@ -29,6 +28,7 @@ from turbo_kv.bench.stamp import stamp
 from turbo_kv.cache.capture import capture
 from turbo_kv.cache.kv_cache import TurboKVCache
 from turbo_kv.cache.layer import MEAN_TOKENS
+from turbo_kv.cache.query_metric import POSITIONS
 from turbo_kv.cache.rope import RopeTable
 from turbo_kv.measure.facts import longest_text, model_facts, text_facts
 from turbo_kv.measure.quality import Quality
@@ -48,7 +48,8 @@ Bases = list[tuple[torch.Tensor, torch.Tensor]]  # per layer, of keys and of val
 class Row:
     """One way to code on one text.
 
-    bases: "none", "prompt" or "weights". bases_bytes: of them, part of bits_per_value.
+    bases: "none", "prompt" or "weights"; "queries" has none and heeds them.
+    bases_bytes: of the bases, part of bits_per_value.
     ratio: KL over that of plain 3-bit codes of the same codebook, on the same predictions.
     at_equal_bits: KL over what the codebook's plain codes would have at these bits.
     """
@@ -99,6 +100,8 @@ def measure(model: PreTrainedModel, tokens: torch.Tensor, text: str) -> list[Row
         for name, found in sources(model, tokens).items():
             caches[codebook, 3, name], size = _split_cache(model, plain, found)
             sizes[codebook, 3, name] = size if name == "prompt" else 0
+    heeding = replace(plain, codebook="query-trellis")
+    caches["trellis", 3, "queries"] = TurboKVCache.for_model(model, heeding, read_back=True)
     held = 2 * len(caches["lloyd-max", 3, "none"].layers) * model.config.num_key_value_heads
     values = held * caches["lloyd-max", 3, "none"].plan.head_dim
     made, bits_held = lock_step(model, tokens, caches, values=values, chunk=CHUNK)

@@ -58,6 +58,8 @@ def _width(bits: int) -> Group:
             ours("Lloyd-Max", bits=bits),
             ours("trellis", bits=bits, codebook="trellis"),
             ours("trellis, 8-bit scales", bits=bits, codebook="trellis", scale_bits=8),
+            ours("query-trellis", bits=bits, codebook="query-trellis"),
+            ours("query-trellis, 8-bit scales", bits=bits, codebook="query-trellis", scale_bits=8),
             *(at_three if bits == 3 else ()),
             ours("TurboQuant, MSE form", bits=bits, centering="off"),
             _layers("round to nearest, per token", lambda: PerTokenLayer(bits)),
@@ -89,6 +91,8 @@ SEEDED = tuple(
                 ("Lloyd-Max", {}),
                 ("trellis", {"codebook": "trellis"}),
                 ("trellis, 8-bit scales", {"codebook": "trellis", "scale_bits": 8}),
+                ("query-trellis", {"codebook": "query-trellis"}),
+                ("query-trellis, 8-bit scales", {"codebook": "query-trellis", "scale_bits": 8}),
             )
         ),
     )

@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 
 from turbo_kv.cache.capture import LayerCapture
-from turbo_kv.quant.centering import apply_rope, remove_rope
+from turbo_kv.cache.query_metric import turned
+from turbo_kv.quant.centering import remove_rope
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.packing import PackedVectors
 from turbo_kv.quant.quantizer import TurboQuantizer
 
-POSITIONS = 2048
-SAMPLES = 64
 KEY_SHRINKAGE, VALUE_SHRINKAGE = 0.05, 0.3  # towards isotropy; 256 values are few for 64 axes
 
 
@@ -52,7 +51,7 @@ def from_prompt(
     grouped = turned.unflatten(0, (len(keys), -1)).flatten(1, 2)  # (H_kv, G T, D)
     centred = unrotated - unrotated.mean(1, keepdim=True)
     return Moments(
-        (_turning(_second(centred), cos_sin), _turning(_second(grouped), cos_sin)),
+        (turned(_second(centred), cos_sin), turned(_second(grouped), cos_sin)),
         (_second(values - values.mean(1, keepdim=True)), _output_metric(attention)),
     )
 
@@ -73,7 +72,7 @@ def from_weights(
     keys, values = second(attention.k_proj), second(attention.v_proj)
     queries = queries.unflatten(0, (len(keys), -1)).sum(1)
     return Moments(
-        (_turning(keys, cos_sin), _turning(queries, cos_sin)), (values, _output_metric(attention))
+        (turned(keys, cos_sin), turned(queries, cos_sin)), (values, _output_metric(attention))
     )
 
 
@@ -159,14 +158,6 @@ def _output_metric(attention: torch.nn.Module, *, grouped: bool = True) -> Tenso
 def _second(x: Tensor) -> Tensor:
     """E[x xᵀ] over vectors (H, N, D)."""
     return x.mT @ x / x.shape[1]
-
-
-def _turning(second: Tensor, cos_sin: tuple[Tensor, Tensor]) -> Tensor:
-    """The mean of R(p) S R(p)ᵀ over SAMPLES of POSITIONS p."""
-    at = torch.linspace(0, POSITIONS - 1, SAMPLES).long()
-    cos, sin = (table[at].unsqueeze(1) for table in cos_sin)  # (P, 1, D)
-    once = apply_rope(second.unsqueeze(0), cos, sin)  # rows of S turned: S R(p)ᵀ, (P, H, D, D)
-    return apply_rope(once.mT, cos, sin).mean(0)
 
 
 def _shrunk(second: Tensor, share: float) -> Tensor:

@@ -29,16 +29,22 @@ def projection_biases(
 
 
 def bias_of(projection: torch.nn.Module) -> torch.Tensor | None:
-    """A projection's bias wherever it lies: offloaded from its device, or this process's shard."""
-    if getattr(projection, "bias", None) is None:
+    """A projection's bias, as `parameter_of` finds it."""
+    return parameter_of(projection, "bias")
+
+
+def parameter_of(module: torch.nn.Module, name: str) -> torch.Tensor | None:
+    """A parameter wherever it lies: offloaded from its device, or this process's shard."""
+    parameter = getattr(module, name, None)
+    if parameter is None:
         return None
-    if projection.bias.is_meta:
+    if parameter.is_meta:
         from accelerate.utils import align_module_device
 
-        with align_module_device(projection):
-            return projection.bias.detach().clone()
-    bias = projection.bias.detach()
-    return bias.to_local() if hasattr(bias, "to_local") else bias
+        with align_module_device(module):
+            return getattr(module, name).detach().clone()
+    parameter = parameter.detach()
+    return parameter.to_local() if hasattr(parameter, "to_local") else parameter
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from transformers.masking_utils import sdpa_mask
 
 from turbo_kv.cache.attending import attending
 from turbo_kv.cache.bias import bias_of
+from turbo_kv.cache.query_metric import query_metrics
 from turbo_kv.cache.rope import RopeTable
 
 CHUNK = 512
@@ -28,7 +29,7 @@ class LayerCapture:
     """One layer's attention inputs, after RoPE, in the model's dtype.
 
     `queries` holds the last Q positions. The biases are those of the key and value projections,
-    None where a layer has none or norms its keys after adding it.
+    None where a layer has none or norms its keys after adding it. The metric is query_metric.py's.
     """
 
     queries: torch.Tensor  # (B, H_q, Q, D)
@@ -37,6 +38,7 @@ class LayerCapture:
     key_bias: torch.Tensor | None  # (H_kv, D)
     value_bias: torch.Tensor | None  # (H_kv, D)
     scaling: float
+    query_metric: torch.Tensor | None = None  # (H_kv, D, D), fp32
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,13 @@ def capture(
             )
             progress(stop / length, f"Reading the text: {stop:,} of {length:,} tokens")
 
-    layers = []
+    layers, metrics = [], query_metrics(model)
     for index, (states, seen) in enumerate(zip(cache.layers, recorder.layers, strict=True)):
         _refuse_non_finite(index, keys=states.keys, values=states.values)
-        layers.append(LayerCapture(keys=states.keys, values=states.values, **seen))
+        metric = metrics[index] if index < len(metrics) else None
+        layers.append(
+            LayerCapture(keys=states.keys, values=states.values, query_metric=metric, **seen)
+        )
     return Capture(tokens, cos, sin, tuple(layers), output.logits[:, -1], attention_mask)
 
 

@@ -8,7 +8,8 @@ reads the packed storage itself. Does not know how a token is coded; `PackedLaye
 """
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from dataclasses import replace
+from functools import cache, lru_cache, partial
 from typing import Literal, Self, get_args
 
 import torch
@@ -19,6 +20,7 @@ from turbo_kv.cache.coding import Quantizers
 from turbo_kv.cache.exact import ExactQuantizer
 from turbo_kv.cache.layer import PackedLayer
 from turbo_kv.cache.plan import Plan, check_model
+from turbo_kv.cache.query_metric import NO_QUERY_METRIC, query_metrics
 from turbo_kv.cache.rope import RopeTable, head_dim
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
@@ -38,6 +40,7 @@ class TurboKVCache(Cache):
     read_back: let a prefill too attend to its tokens as stored, which measuring needs.
     quantize: which side to code; the other stays exact, in fp32.
     bias: per layer, the constants to subtract.
+    query_metrics: per layer, E[q qᵀ] (H_kv, D, D), for codebook "query-trellis"; `for_model` too.
     processes: how many share the model's KV heads, this cache holding its own.
 
     Raises ValueError for sliding windows, layers without RoPE, rope types without a test, and a
@@ -53,6 +56,7 @@ class TurboKVCache(Cache):
         read_back: bool = False,
         quantize: Sides = "both",
         bias: Sequence[Center] | None = None,
+        query_metrics: Sequence[torch.Tensor | None] | None = None,
         processes: int = 1,
     ):
         quant = quant or QuantConfig()
@@ -63,6 +67,11 @@ class TurboKVCache(Cache):
             raise ValueError(
                 "centering 'bias' needs the projections' biases, which a config does not hold: "
                 "use TurboKVCache.for_model(model, quant), or centering 'mean'"
+            )
+        if quant.codebook == "query-trellis" and query_metrics is None:
+            raise ValueError(
+                "codebook 'query-trellis' needs the weights of the query projections, which a "
+                "config does not hold: use TurboKVCache.for_model(model, quant), or 'trellis'"
             )
         self.quant = quant
         kv_heads = _kv_heads(config)
@@ -82,8 +91,12 @@ class TurboKVCache(Cache):
         self.plan.quantizers(torch.device("cpu"))  # refuses a head_dim now, not at the first token
         if quant.centering != "bias":
             bias = [None] * config.num_hidden_layers
+        plans = [self.plan] * config.num_hidden_layers
+        if quant.codebook == "query-trellis" and quantize in ("both", "keys"):
+            plans = [_heeding(self.plan, quant, each) for each in query_metrics]
         layers = [
-            PackedLayer(self.plan, index, bias[index]) for index in range(config.num_hidden_layers)
+            PackedLayer(plan, index, each)
+            for index, (plan, each) in enumerate(zip(plans, bias, strict=True))
         ]
         super().__init__(layers=layers)
 
@@ -102,6 +115,8 @@ class TurboKVCache(Cache):
         """
         if quant is not None and quant.centering == "bias":
             options["bias"] = projection_biases(model, attention_mask)
+        if quant is not None and quant.codebook == "query-trellis":
+            options["query_metrics"] = query_metrics(model)
         return cls(model.config, quant, processes=getattr(model, "tp_size", None) or 1, **options)
 
     def update(
@@ -153,6 +168,19 @@ def _quantizers(
         one_for_both = quantize == "both" and quant.for_values == quant
         values = keys if one_for_both else TurboQuantizer(head_dim, quant.for_values, device)
     return keys, values
+
+
+def _heeding(plan: Plan, quant: QuantConfig, metric: torch.Tensor | None) -> Plan:
+    """The plan of a layer whose keys are coded for their queries; made once for each device."""
+    if metric is None:
+        raise ValueError(NO_QUERY_METRIC)
+
+    @cache
+    def quantizers(device: torch.device) -> Quantizers:
+        _, values = plan.quantizers(device)
+        return TurboQuantizer(plan.head_dim, quant, device, metric), values
+
+    return replace(plan, quantizers=quantizers)
 
 
 def _kv_heads(config: PreTrainedConfig) -> int:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from turbo_kv.quant import scales
+from turbo_kv.quant.codebooks import Codebook
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.quantizer import VALUES_AT_ONCE, TurboQuantizer
 from turbo_kv.quant.scalar import ScalarCodebook
@@ -51,9 +52,9 @@ class CompiledQuantizer(TurboQuantizer):
         self._code = torch.compile(code, dynamic=False, fullgraph=True)
         self._join = torch.compile(partial(_join, self.codebook.bits), dynamic=False)
 
-    def _quantize_rows(self, x: Tensor) -> tuple[Tensor, ...]:
+    def _quantize_rows(self, x: Tensor, codebook: Codebook) -> tuple[Tensor, ...]:
         if len(x) != VALUES_AT_ONCE // self.head_dim:
-            return super()._quantize_rows(x)
+            return super()._quantize_rows(x, codebook)
         rotated = self.rotation.rotate(x)
         norms = rotated.norm(dim=-1)
         cells, chosen = self._code(rotated, norms)

@@ -75,14 +75,15 @@ def lessons(prepared: Prepared, layer: int, head: int) -> Lessons:
 
 def _one_head(capture: Capture, layer: int, head: int, kv_head: int) -> Capture:
     """A capture of one layer with one query head and the KV head it reads."""
-    whole = capture.layers[layer]
+    whole, here = capture.layers[layer], slice(kv_head, kv_head + 1)
     part = replace(
         whole,
         queries=whole.queries[:, head : head + 1],
-        keys=whole.keys[:, kv_head : kv_head + 1],
-        values=whole.values[:, kv_head : kv_head + 1],
-        key_bias=None if whole.key_bias is None else whole.key_bias[kv_head : kv_head + 1],
-        value_bias=None if whole.value_bias is None else whole.value_bias[kv_head : kv_head + 1],
+        keys=whole.keys[:, here],
+        values=whole.values[:, here],
+        key_bias=None if whole.key_bias is None else whole.key_bias[here],
+        value_bias=None if whole.value_bias is None else whole.value_bias[here],
+        query_metric=None if whole.query_metric is None else whole.query_metric[here],
     )
     return replace(capture, layers=(part,))
 

@@ -8,7 +8,8 @@ from functools import lru_cache
 
 import torch
 
-from turbo_kv.cache.capture import Capture
+from turbo_kv.cache.capture import Capture, LayerCapture
+from turbo_kv.cache.query_metric import NO_QUERY_METRIC
 from turbo_kv.measure.report import StoredBytes
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
@@ -45,12 +46,17 @@ def _roundtrip(capture: Capture, index: int, config: QuantConfig) -> Roundtrip:
     key_offset = 0.0 if center is None else center.key_offset(cos, sin)  # (B, H_kv, T, D)
     value_offset = 0.0 if center is None else center.value_offset()  # (B, H_kv, 1, D)
 
+    metric = _query_metric(layer, config)
     restored, stored = [], StoredBytes(means=_stored_means(center, config))
-    for states, offset, choices in (
-        (keys, key_offset, config),
-        (values, value_offset, config.for_values),
+    for states, offset, choices, heeded in (
+        (keys, key_offset, config, metric),
+        (values, value_offset, config.for_values, None),
     ):
-        quantizer = _quantizer(keys.shape[-1], choices, keys.device)
+        quantizer = (
+            _quantizer(keys.shape[-1], choices, keys.device)
+            if heeded is None
+            else TurboQuantizer(keys.shape[-1], choices, keys.device, heeded)
+        )
         packed = quantizer.quantize(states - offset)
         restored.append(quantizer.dequantize(packed).add_(offset))
         stored += StoredBytes(**packed.stored())
@@ -61,6 +67,14 @@ def _roundtrip(capture: Capture, index: int, config: QuantConfig) -> Roundtrip:
 def _quantizer(head_dim: int, config: QuantConfig, device: torch.device) -> TurboQuantizer:
     """One quantizer serves every layer: making its tables takes longer than using them."""
     return TurboQuantizer(head_dim, config, device)
+
+
+def _query_metric(layer: LayerCapture, config: QuantConfig) -> torch.Tensor | None:
+    if config.codebook != "query-trellis":
+        return None
+    if layer.query_metric is None:
+        raise ValueError(NO_QUERY_METRIC)
+    return layer.query_metric
 
 
 def _center(capture: Capture, index: int, config: QuantConfig) -> Center | None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from turbo_kv.quant import fast, lloyd_max
 from turbo_kv.quant.config import QuantConfig
+from turbo_kv.quant.query_trellis import QueryTrellis
 from turbo_kv.quant.scalar import ScalarCodebook
 from turbo_kv.quant.trellis import TrellisCodebook, shipped_levels
 
@@ -28,8 +29,19 @@ class Codebook(Protocol):
         """Levels of packed codes (..., ⌈D·bits/8⌉): a new tensor (..., D), fp32."""
 
 
-def make(config: QuantConfig, head_dim: int, device: torch.device | str = "cpu") -> Codebook:
-    """The codebook that `config` names, for vectors of `head_dim` coordinates on `device`."""
+def make(
+    config: QuantConfig,
+    head_dim: int,
+    device: torch.device | str = "cpu",
+    metric: Tensor | None = None,
+) -> Codebook:
+    """The codebook that `config` names, for vectors of `head_dim` coordinates on `device`.
+
+    metric: of errors, (D, D); only "query-trellis" heeds it, and is "trellis" without one.
+    """
+    if config.codebook == "query-trellis" and metric is not None:
+        bits = config.codebook_bits
+        return QueryTrellis(shipped_levels(bits), bits, head_dim, metric, device)
     return CODEBOOKS[config.codebook](config.codebook_bits, head_dim, device)
 
 
@@ -50,6 +62,7 @@ def _trellis(bits: int, head_dim: int, device: torch.device | str) -> Codebook:
 CODEBOOKS: dict[str, Callable[[int, int, torch.device | str], Codebook]] = {
     "lloyd-max": _scalar(lloyd_max.codebook),
     "trellis": _trellis,
+    "query-trellis": _trellis,
     "fast": _scalar(fast.codebook),
     "uniform": _scalar(fast.uniform_codebook),
 }

@@ -25,6 +25,8 @@ class TurboQuantizer:
     """Codes vectors of `head_dim` coordinates as `config` says; all its tables live on `device`.
 
     head_dim: even and at least 16; a power of two rotates best (see hadamard.py).
+    metric: E[q qᵀ] of the queries that read each head, fp32 (H, D, D), for codebooks that ask for
+        one (see query_trellis.py); without it they take all directions for equal.
     Raises ValueError for another head_dim.
     """
 
@@ -33,6 +35,7 @@ class TurboQuantizer:
         head_dim: int,
         config: QuantConfig = QuantConfig(),  # noqa: B008 (frozen)
         device: torch.device | str = "cpu",
+        metric: Tensor | None = None,
     ) -> None:
         if head_dim < SMALLEST_HEAD or head_dim % 2:
             raise ValueError(
@@ -45,6 +48,13 @@ class TurboQuantizer:
             HadamardRotation(head_dim, config.seed, device) if config.rotation else NoRotation()
         )
         self.codebook = codebooks.make(config, head_dim, device)
+        self.head_codebooks = [self.codebook]
+        if metric is not None:
+            half = self.rotation.rotate(metric.to(device)).mT
+            self.head_codebooks = [
+                codebooks.make(config, head_dim, device, each)
+                for each in self.rotation.rotate(half)
+            ]
         self.sketch = Sketch(head_dim, config.seed + SKETCH_SEEDS, device) if config.qjl else None
 
     def quantize(self, x: Tensor) -> PackedVectors:
@@ -54,9 +64,10 @@ class TurboQuantizer:
         """
         if x.shape[-1] != self.head_dim:
             raise ValueError(f"vectors of {x.shape[-1]} values; this codes {self.head_dim}")
-        blocks = x.detach().reshape(-1, self.head_dim).split(VALUES_AT_ONCE // self.head_dim)
-        columns = zip(*map(self._quantize_rows, blocks), strict=True)
-        codes, lengths, *sketch = (torch.cat(c).unflatten(0, x.shape[:-1]) for c in columns)
+        books = self.head_codebooks
+        heads = x.detach().chunk(len(books), 1)
+        columns = zip(*map(self._quantize_heads, heads, books), strict=True)
+        codes, lengths, *sketch = (torch.cat(c, 1) if len(c) > 1 else c[0] for c in columns)
         if scales.too_large(lengths).any():
             raise ValueError(_why_not(x, self.scale_bits))
         signs, residual_norms = sketch or (None, None)
@@ -86,12 +97,18 @@ class TurboQuantizer:
         """Turn vectors (..., D) back; fp32."""
         return self.rotation.unrotate(y)
 
-    def _quantize_rows(self, x: Tensor) -> tuple[Tensor, ...]:
+    def _quantize_heads(self, x: Tensor, codebook: codebooks.Codebook) -> list[Tensor]:
+        """What `_quantize_rows` makes, of vectors (B, H, T, D) that share a codebook."""
+        blocks = x.reshape(-1, self.head_dim).split(VALUES_AT_ONCE // self.head_dim)
+        columns = zip(*(self._quantize_rows(block, codebook) for block in blocks), strict=True)
+        return [torch.cat(column).unflatten(0, x.shape[:-1]) for column in columns]
+
+    def _quantize_rows(self, x: Tensor, codebook: codebooks.Codebook) -> tuple[Tensor, ...]:
         """Codes and scales of vectors (N, D), and with a sketch its signs and residual norms."""
         rotated = self.rotation.rotate(x)
         norms = rotated.norm(dim=-1)
         unit = rotated / norms.clamp_min(torch.finfo(torch.float32).tiny).unsqueeze(-1)
-        codes = self.codebook.encode(unit)
+        codes = codebook.encode(unit)
         chosen = self.codebook.decode(codes)
         lengths = scales.store(norms / chosen.norm(dim=-1), self.scale_bits)
         if self.sketch is None:

@@ -100,37 +100,63 @@ class TrellisCodebook:
         cost at most n t² + 2 t √n ‖x‖ with t the largest level.
         """
         steps = -(-self.state_bits // self.bits)
-        length = max(self.stretches) * self.head_dim**0.5
+        length = self._longest()
         cost = length**2 + steps * largest**2 + 2 * largest * steps**0.5 * length
         return int((LARGEST_COST / 2**self.bits / cost) ** 0.5)
+
+    def _longest(self) -> float:
+        """The length of the longest vector that is searched for, its coordinates of variance 1."""
+        return max(self.stretches) * self.head_dim**0.5
 
     def _best(self, unit: Tensor) -> Tensor:
         stretched = torch.cat([unit * by for by in self.stretches])
         tries = pack(self._cheapest(stretched), self.bits).unflatten(
             0, (len(self.stretches), len(unit))
         )
-        cosines = F.cosine_similarity(self.decode(tries), unit, dim=-1)
-        best = cosines.argmax(0).view(1, -1, 1).expand(1, *tries.shape[1:])
-        return tries.gather(0, best)[0]
+        best = self._likeness(self.decode(tries), unit).argmax(0).view(1, -1, 1)
+        return tries.gather(0, best.expand(1, *tries.shape[1:]))[0]
+
+    def _likeness(self, levels: Tensor, unit: Tensor) -> Tensor:
+        """How well levels (tries, N, D), at their best length, stand for unit vectors (N, D)."""
+        return F.cosine_similarity(levels, unit, dim=-1)
 
     def _cheapest(self, vectors: Tensor) -> Tensor:
         """Codes (N, D), uint8, of the nearest path to each vector (N, D) through one seam state.
 
         The state is that of the nearest path around the seam; others are seldom better.
         """
-        x = (vectors * (self.head_dim**0.5 * self.one)).round_().to(torch.int32).T.contiguous()
-        ways, older, _ = self.slopes.shape
-        reach = min(SEAM, self.head_dim)
-        anywhere = x.new_zeros(older, x.shape[1])
-        cost, came_from = self._search(torch.cat((x[-reach:], x[:reach])), anywhere)
-        seam = _trace(cost.argmin(0), came_from, ways)[reach - 1] // ways
+        x = self._fixed(vectors)
+        seam = self._seam(x)
+        cost, came_from = self._search(x, self._only(seam))
+        states = trace(self._cheapest_end(cost, seam), came_from, len(self.slopes))
+        return self._codes(states)
 
-        before = torch.full_like(anywhere, UNREACHED).scatter_(0, seam[None], 0)
-        cost, came_from = self._search(x, before)
-        ends = seam * ways + torch.arange(ways, device=x.device).unsqueeze(1)
-        least = cost.gather(0, ends).argmin(0, keepdim=True)
-        states = _trace(ends.gather(0, least)[0], came_from, ways)
-        return (states // older).to(torch.uint8).T
+    def _fixed(self, vectors: Tensor) -> Tensor:
+        """Coordinates (D, N) in fixed point, of variance 1, of vectors (N, D)."""
+        return (vectors * (self.head_dim**0.5 * self.one)).round_().to(torch.int32).T.contiguous()
+
+    def _codes(self, states: Tensor) -> Tensor:
+        """Codes (N, D), uint8, of states (D, N)."""
+        return (states // self.slopes.shape[1]).to(torch.uint8).T
+
+    def _seam(self, x: Tensor) -> Tensor:
+        """What remains (N,) at the first coordinate of the state before it, for x (D, N)."""
+        reach = min(SEAM, self.head_dim)
+        anywhere = x.new_zeros(self.slopes.shape[1], x.shape[1])
+        cost, came_from = self._search(torch.cat((x[-reach:], x[:reach])), anywhere)
+        ways = len(self.slopes)
+        return trace(cost.argmin(0), came_from, ways)[reach - 1] // ways
+
+    def _only(self, remains: Tensor) -> Tensor:
+        """Costs before a search that may begin with these remains (N,) alone."""
+        costs = torch.full_like(self.slopes[0].expand(-1, len(remains)), UNREACHED)
+        return costs.scatter_(0, remains[None], 0)
+
+    def _cheapest_end(self, cost: Tensor, remains: Tensor) -> Tensor:
+        """The cheapest last state (N,) of which so much remains."""
+        ways = len(self.slopes)
+        ends = remains * ways + torch.arange(ways, device=cost.device).unsqueeze(1)
+        return ends.gather(0, cost.gather(0, ends).argmin(0, keepdim=True))[0]
 
     def _search(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """The least cost of every last state (2^L, N), and the way into each state by coordinate.
@@ -150,7 +176,7 @@ class TrellisCodebook:
         return cost.flatten(0, 1), came_from
 
 
-def _trace(state: Tensor, came_from: Tensor, ways: int) -> Tensor:
+def trace(state: Tensor, came_from: Tensor, ways: int) -> Tensor:
     """The states (D, N), int64, of the paths that end in `state` (N,), read backwards."""
     states = state.new_empty(len(came_from), len(state))
     states[-1] = state
