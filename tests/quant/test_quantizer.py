@@ -271,3 +271,11 @@ def test_other_head_dims_are_refused(head_dim):
 def test_vectors_of_another_length_are_refused():
     with pytest.raises(ValueError, match="vectors of 128 values; this codes 64"):
         TurboQuantizer(64).quantize(heads(128, tokens=2))
+
+
+def test_a_codebook_in_place_of_another_codes_and_restores():
+    wide, narrow = (TurboQuantizer(64, QuantConfig(bits=bits)) for bits in (4, 2))
+    vectors = torch.randn(1, 1, 9, 64, generator=torch.Generator().manual_seed(5))
+    expected = narrow.dequantize(narrow.quantize(vectors))
+    wide.codebook = narrow.codebook
+    assert torch.equal(wide.dequantize(wide.quantize(vectors)), expected)

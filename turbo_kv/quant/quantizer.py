@@ -48,7 +48,7 @@ class TurboQuantizer:
             HadamardRotation(head_dim, config.seed, device) if config.rotation else NoRotation()
         )
         self.codebook = codebooks.make(config, head_dim, device)
-        self.head_codebooks = [self.codebook]
+        self.head_codebooks: list[codebooks.Codebook] = []  # where each head has its own
         if metric is not None:
             half = self.rotation.rotate(metric.to(device)).mT
             self.head_codebooks = [
@@ -64,7 +64,7 @@ class TurboQuantizer:
         """
         if x.shape[-1] != self.head_dim:
             raise ValueError(f"vectors of {x.shape[-1]} values; this codes {self.head_dim}")
-        books = self.head_codebooks
+        books = self.head_codebooks or [self.codebook]
         heads = zip(x.detach().chunk(len(books), 1), books, strict=True)
         columns = zip(*(self._code_heads(*each) for each in heads), strict=True)
         codes, lengths, *sketch = (torch.cat(c, 1) if len(c) > 1 else c[0] for c in columns)
