@@ -41,7 +41,7 @@ def test_the_live_cache_is_measured_beside_lloyd_max(result):
     assert {row["codebook"] for row in others} == {
         row["codebook"] for row in result["gaussian"] if row["bits"] == 3 and row["states"]
     }
-    assert all(row["ratio"] < 1.1 for row in others)
+    assert all(row["ratio"] < 1.5 for row in others)
     json.dumps(result, allow_nan=False)
 
 
