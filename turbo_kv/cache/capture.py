@@ -118,9 +118,9 @@ def capture(
             tell(start, stop, 1.0)
 
     layers, metrics = [], query_metrics(model)
-    for index, (states, seen) in enumerate(zip(cache.layers, recorder.layers, strict=True)):
+    every = zip(cache.layers, recorder.layers, metrics, strict=True)
+    for index, (states, seen, metric) in enumerate(every):
         _refuse_non_finite(index, keys=states.keys, values=states.values)
-        metric = metrics[index] if index < len(metrics) else None
         layers.append(
             LayerCapture(keys=states.keys, values=states.values, query_metric=metric, **seen)
         )

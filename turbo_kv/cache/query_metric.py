@@ -28,12 +28,7 @@ def query_metrics(model: PreTrainedModel) -> list[Tensor | None]:
     """Per layer E[q qᵀ], fp32 (H_kv, D, D) and scaled alike; None where q is more than W z + b."""
     rope = RopeTable.from_config(model.config.get_text_config(decoder=True))
     cos_sin = rope.cos_sin(0, POSITIONS, torch.device("cpu"))
-    layers = [
-        module
-        for module in model.modules()
-        if hasattr(module, "input_layernorm") and hasattr(module, "self_attn")
-    ]
-    return [_metric(layer, cos_sin) for layer in layers]
+    return [_metric(layer, cos_sin) for layer in model.get_decoder().layers]
 
 
 def turned(second: Tensor, cos_sin: tuple[Tensor, Tensor]) -> Tensor:
