@@ -1,19 +1,23 @@
-"""Codes laid out for a GPU: one 16-bit word holds a channel of several tokens, 16 rows apart.
+"""Codes laid out for a GPU: 64 tokens of a KV head make a page, and a word is read where it lies.
 
-A page is 16·F tokens of one KV head, `words[page, j, d]` with 16 rows j. Field s of a word is the
-code of token 16·F·page + 16·s + j in channel d (bit 15 on the left, letters name fields):
+The codes of 16 tokens and 16 channels are one operand of the matrix unit, of which every lane (g, t)
+of a warp, g < 8 and t < 4, holds eight: two words of four nibbles. Of keys a row of the operand is a
+token and a nibble a channel, of values the other way round; word h is row g + 8h, and nibble n is
+column 8 (n // 2) + 2t + n % 2. The four fields of a page, 16 tokens each, share the nibbles of
+`bits` planes of words:
 
-    3 bits, F = 5    eeedddcccbbbaaa-    field s from bit 3s + 1; bit 0 is spare
-    2 bits, F = 8    hhggffeeddccbbaa    field s from bit 2s
-    4 bits, F = 4    ddddccccbbbbaaaa    field s from bit 4s
+    4 bits    ssss               plane p holds field p
+    3 bits    zppp               plane p holds field p; spare bit z is bit p of field 3
+    2 bits    bbaa               plane p holds fields 2p and 2p + 1
 
-so one field of a page is a (16, D) tile of other tokens and the same channels, which a matrix unit
-takes without moving a value between lanes. Scales lie apart, in the order of tokens. The same codes
-and scales as a dense `PackedVectors`, and back, bit for bit. Does not know what codes mean.
+`words[page, p]` runs over operands of 16 channels, lanes and h so that a lane reads 16 bytes at a
+time, and no bit is lost. Scales lie apart, those of a lane side by side. The same codes and scales
+as a dense `PackedVectors`, and back, bit for bit. Does not know what codes mean.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,28 +25,32 @@ from torch import Tensor
 
 from turbo_kv.quant.packing import PackedVectors, pack, storage_bytes, unpack
 
-ROWS = 16
-FIELDS = {2: 8, 3: 5, 4: 4}  # bits -> codes in a word
-FIRST_BIT = {2: 0, 3: 1, 4: 0}  # of field 0
+PAGE = 64  # tokens
+FIELDS = 4  # of a page
+BITS = (2, 3, 4)  # widths of a code
+CHANNELS = 64  # of what head_dim is a multiple
+
+Side = Literal["keys", "values"]
 
 
 @dataclass(frozen=True, eq=False)
 class Pages:
     """Keys or values of one layer in pages of a fixed number; written in place.
 
-    words: int16 (B, H, P, 16, D). scales: fp16 (B, H, P·16·F).
+    words: int16 (B, H, P, bits, 4 D). scales: fp16 (B, H, P·64), in the order of `_by_lane`.
     length: int32 (1,) on the device, the tokens that are valid; what lies beyond is never read.
-    bits: width of a code, 2 to 4.
+    bits: width of a code, 2 to 4. side: whose rows are tokens ("keys") or channels ("values").
     """
 
     words: Tensor
     scales: Tensor
     length: Tensor
     bits: int
+    side: Side
 
     @property
     def head_dim(self) -> int:
-        return self.words.shape[-1]
+        return self.words.shape[-1] // 4
 
     @property
     def capacity(self) -> int:
@@ -56,12 +64,12 @@ class Pages:
 
     def with_room(self, tokens: int) -> "Pages":
         """The same content in new storage, of as many pages as `tokens` tokens take."""
-        batch, heads, _, _, head_dim = self.words.shape
-        moved = empty_pages((batch, heads, tokens, head_dim), self.bits, self.words.device)
+        batch, heads = self.words.shape[:2]
+        shape = batch, heads, tokens, self.head_dim
+        moved = empty_pages(shape, self.bits, self.side, self.words.device)
         pages = min(moved.words.shape[2], self.words.shape[2])
         moved.words[:, :, :pages] = self.words[:, :, :pages]
-        kept = pages * page_tokens(self.bits)
-        moved.scales[:, :, :kept] = self.scales[:, :, :kept]
+        moved.scales[:, :, : pages * PAGE] = self.scales[:, :, : pages * PAGE]
         return replace(moved, length=self.length)
 
     def map_batch(self, fn: Callable[[Tensor], Tensor]) -> "Pages":
@@ -69,54 +77,52 @@ class Pages:
         return replace(self, words=fn(self.words), scales=fn(self.scales))
 
 
-def page_tokens(bits: int) -> int:
-    """Tokens of a page: 128, 80 or 64 for codes of 2, 3 or 4 bits; ValueError for others."""
-    if bits not in FIELDS:
-        raise ValueError(
-            f"pages of {bits!r}-bit codes; choose one of {', '.join(map(str, FIELDS))}"
-        )
-    return ROWS * FIELDS[bits]
-
-
-def page_count(tokens: int, bits: int) -> int:
+def page_count(tokens: int) -> int:
     """Pages that `tokens` tokens take."""
-    return -(-tokens // page_tokens(bits))
+    return -(-tokens // PAGE)
 
 
-def empty_pages(shape: tuple[int, int, int, int], bits: int, device: torch.device | str) -> Pages:
+def empty_pages(
+    shape: tuple[int, int, int, int], bits: int, side: Side, device: torch.device | str
+) -> Pages:
     """Pages with room for at least T tokens, none valid yet; their content is undefined.
 
-    shape: (B, H, T, D).
+    shape: (B, H, T, D). Raises ValueError for bits and head_dims that pages do not hold.
     """
     batch, heads, tokens, head_dim = shape
-    pages = page_count(tokens, bits)
+    _check(bits, head_dim)
+    pages = page_count(tokens)
     return Pages(
-        torch.empty(batch, heads, pages, ROWS, head_dim, dtype=torch.int16, device=device),
-        torch.empty(batch, heads, pages * page_tokens(bits), dtype=torch.half, device=device),
+        torch.empty(batch, heads, pages, bits, 4 * head_dim, dtype=torch.int16, device=device),
+        torch.empty(batch, heads, pages * PAGE, dtype=torch.half, device=device),
         torch.zeros(1, dtype=torch.int32, device=device),
         bits,
+        side,
     )
 
 
-def to_pages(packed: PackedVectors) -> Pages:
-    """Dense codes (B, H, T, ·) as pages; fields of tokens past T are zero, scales too.
+def to_pages(packed: PackedVectors, side: Side) -> Pages:
+    """Dense codes (B, H, T, ·) as pages; the codes of tokens past T are zero, their scales too.
 
-    Raises ValueError for a sketch or 8-bit scales, which pages do not hold, and for 1-bit codes.
+    Raises ValueError for a sketch or 8-bit scales, which pages do not hold, and as `empty_pages`.
     """
     if packed.signs is not None:
         raise ValueError("pages hold no QJL sketch; keep such vectors dense")
     if packed.scales.dtype != torch.half:
         raise ValueError("pages hold scales of 16 bits; keep vectors with others dense")
-    per_page, tokens = page_tokens(packed.bits), packed.seq_len
-    missing = page_count(tokens, packed.bits) * per_page - tokens
-    codes = unpack(packed.codes, packed.bits, packed.head_dim).to(torch.int32)
-    fields = F.pad(codes, (0, 0, 0, missing)).unflatten(2, (-1, FIELDS[packed.bits], ROWS))
-    words = (fields << _shifts(packed.bits, codes.device)).sum(3, dtype=torch.int32)
+    bits, tokens = packed.bits, packed.seq_len
+    _check(bits, packed.head_dim)
+    missing = page_count(tokens) * PAGE - tokens
+    codes = unpack(packed.codes, bits, packed.head_dim).to(torch.int32)
+    nibbles = _nibbles(_to_operands(F.pad(codes, (0, 0, 0, missing)), side), bits)
+    words = (nibbles << 4 * torch.arange(4, device=codes.device)).sum(-1)
+    scales = F.pad(packed.scales, (0, missing)).unflatten(2, (-1, FIELDS, 2, 8))
     return Pages(
-        words.to(torch.int16),
-        F.pad(packed.scales, (0, missing)),
+        words.to(torch.int16).flatten(4),
+        scales.permute(0, 1, 2, 5, 3, 4).flatten(2),
         torch.tensor([tokens], dtype=torch.int32, device=codes.device),
-        packed.bits,
+        bits,
+        side,
     )
 
 
@@ -125,17 +131,78 @@ def to_dense(pages: Pages, tokens: int) -> PackedVectors:
 
     tokens: at most `pages.length`, passed as a number since reading it would wait for the device.
     """
-    words = pages.words[:, :, : page_count(tokens, pages.bits)].unsqueeze(3).to(torch.int32)
-    fields = words >> _shifts(pages.bits, words.device) & 2**pages.bits - 1
-    codes = fields.flatten(2, 4)
-    dense = pack(codes[:, :, :tokens], pages.bits)
+    words = pages.words[:, :, : page_count(tokens)].to(torch.int32)
+    words = words.unflatten(4, (-1, 8, 4, 4, 2)).unsqueeze(-1)
+    nibbles = words >> 4 * torch.arange(4, device=words.device) & 15
+    codes = _from_operands(_fields(nibbles, pages.bits), pages.side)[:, :, :tokens]
+    scales = pages.scales.unflatten(2, (-1, 8, FIELDS, 2)).permute(0, 1, 2, 4, 5, 3).flatten(2)
     return PackedVectors(
-        dense, pages.scales[:, :, :tokens].clone(), None, None, pages.bits, pages.head_dim
+        pack(codes, pages.bits),
+        scales[:, :, :tokens].clone(),
+        None,
+        None,
+        pages.bits,
+        pages.head_dim,
     )
 
 
-def _shifts(bits: int, device: torch.device) -> Tensor:
-    """Where each field starts, int32 (F, 1, 1): against words (B, H, P, F, 16, D)."""
-    first = FIRST_BIT[bits]
-    stop = first + bits * FIELDS[bits]
-    return torch.arange(first, stop, bits, dtype=torch.int32, device=device).view(-1, 1, 1)
+def channel_order(head_dim: int) -> Tensor:
+    """The channel at each position of the operands, int64 (D,).
+
+    A lane t of 32 channels keeps the octet 8t..8t+7, which it loads when they are coded.
+    """
+    position = torch.arange(head_dim)
+    operand, place = position // 16, position % 16
+    octet = place // 2 % 4
+    return operand // 2 * 32 + octet * 8 + operand % 2 * 4 + place // 8 * 2 + place % 2
+
+
+def _check(bits: int, head_dim: int) -> None:
+    if bits not in BITS:
+        raise ValueError(f"pages of {bits!r}-bit codes; choose one of {', '.join(map(str, BITS))}")
+    if head_dim % CHANNELS:
+        raise ValueError(f"pages of {head_dim} channels; they take a multiple of {CHANNELS}")
+
+
+# Operands have the dimensions (B, H, page, field, D / 64, g, t, operand of 4, h, nibble).
+
+
+def _to_operands(codes: Tensor, side: Side) -> Tensor:
+    """Codes (B, H, P·64, D) where the lanes want them."""
+    ordered = codes[..., channel_order(codes.shape[-1]).to(codes.device)]
+    if side == "keys":
+        split = ordered.unflatten(3, (-1, 4, 2, 4, 2)).unflatten(2, (-1, FIELDS, 2, 8))
+        return split.permute(0, 1, 2, 3, 6, 5, 9, 7, 4, 8, 10).flatten(-2)
+    split = ordered.unflatten(3, (-1, 4, 2, 8)).unflatten(2, (-1, FIELDS, 2, 4, 2))
+    return split.permute(0, 1, 2, 3, 7, 10, 5, 8, 9, 4, 6).flatten(-2)
+
+
+def _from_operands(operands: Tensor, side: Side) -> Tensor:
+    """Undoes `_to_operands`."""
+    split = operands.unflatten(-1, (2, 2))
+    if side == "keys":
+        ordered = split.permute(0, 1, 2, 3, 8, 5, 4, 7, 9, 6, 10)
+    else:
+        ordered = split.permute(0, 1, 2, 3, 9, 6, 10, 4, 7, 8, 5)
+    codes = ordered.flatten(7 if side == "values" else 6).flatten(2, -2)
+    return codes[..., channel_order(codes.shape[-1]).argsort().to(codes.device)]
+
+
+def _nibbles(fields: Tensor, bits: int) -> Tensor:
+    """Operands of every plane, of those of every field (dimension 3)."""
+    if bits == 4:
+        return fields
+    if bits == 2:
+        return fields[:, :, :, ::2] | fields[:, :, :, 1::2] << 2
+    spare = [(fields[:, :, :, 3] >> plane & 1) << 3 for plane in range(3)]
+    return fields[:, :, :, :3] | torch.stack(spare, 3)
+
+
+def _fields(nibbles: Tensor, bits: int) -> Tensor:
+    """Undoes `_nibbles`."""
+    if bits == 4:
+        return nibbles
+    if bits == 2:
+        return torch.stack((nibbles & 3, nibbles >> 2), 4).flatten(3, 4)
+    spare = sum((nibbles[:, :, :, plane] >> 3) << plane for plane in range(3))
+    return torch.cat((nibbles & 7, spare.unsqueeze(3)), 3)
