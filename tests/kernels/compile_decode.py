@@ -8,13 +8,13 @@ import re
 import sys
 
 import triton
-from compile_quantize import loops
+from compile_quantize import loops  # noqa
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from turbo_kv.kernels.decode_kernel import decode_split
-from turbo_kv.kernels.levels import codes, find_levels
-from turbo_kv.kernels.pages import FIELDS, ROWS
+from turbo_kv.kernels.levels import codes
+from turbo_kv.kernels.pages import PAGE
 from turbo_kv.quant import fast, lloyd_max
 
 HALVES = ("query_states", "key_scales", "value_scales", "key_matrix", "table", "key_mean")
@@ -30,14 +30,11 @@ BOOKS = {"lloyd-max": lloyd_max.codebook, "fast": fast.codebook}
 
 def compiled(head_dim: int, bits: int, book: str, warps: int):
     """The kernel for centred pages of one codebook, compiled for sm_90."""
-    side = codes(
-        find_levels(BOOKS[book](bits, head_dim).centroids), peak=head_dim**-0.5, inline=True
-    )
+    side = codes(BOOKS[book](bits, head_dim).centroids, peak=head_dim**-0.5, inline=True)
     constants = {
         "firsts": None,
         "WARPS": warps,
         "D": head_dim,
-        "PER": (FIELDS[bits], FIELDS[bits]),
         "KEYS": side,
         "VALUES": side,
         "CENTRED": True,
@@ -58,7 +55,7 @@ def compiled(head_dim: int, bits: int, book: str, warps: int):
 
 if __name__ == "__main__":
     width, bits, book = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    values = 2 * FIELDS[bits] * ROWS * width / 32  # of one turn, per thread
+    values = 2 * PAGE * width / 32  # of one turn, per thread
     body = max(loops(compiled(width, bits, book, 4).asm["cubin"]), key=len)
     names = [re.sub(r"^@!?\w+\s+", "", each).split()[0].split(".")[0] for each in body]
     spilled = names.count("LDL") + names.count("STL")

@@ -39,7 +39,7 @@ class Case:
         pair = [TurboQuantizer(head_dim, replace(config, bits=each), DEVICE) for each in bits]
         shape = batch, KV_HEADS, length, head_dim
         dense = [one.quantize(normal(*shape, seed=seed)) for seed, one in enumerate(pair)]
-        self.pages = [roomy(side) for side in dense]
+        self.pages = [roomy(*each) for each in zip(dense, ("keys", "values"), strict=True)]
         slow = torch.linspace(0, 1, head_dim // 2, device=DEVICE).pow(4).repeat(2)
         means = normal(2, batch, KV_HEADS, head_dim, seed=2)
         self.center = Center(20 * slow * means[0], means[1])
@@ -55,15 +55,17 @@ class Case:
         return attention(self.queries, *self.pages, self.center, first)
 
 
-def roomy(dense):
+def roomy(dense, side):
     """Pages with as much room again, full of rubbish."""
-    filled = to_pages(dense)
+    filled = to_pages(dense, side)
+    rubbish = float("nan")  # where the last page is not filled too
+    filled = replace(filled, scales=torch.where(filled.scales > 0, filled.scales, rubbish))
     batch, heads, tokens, width = *filled.scales.shape, dense.head_dim
-    pages = empty_pages((batch, heads, tokens + 300, width), dense.bits, DEVICE)
+    pages = empty_pages((batch, heads, tokens + 300, width), dense.bits, side, DEVICE)
     pages.words.fill_(-1)
     pages.scales.fill_(float("nan"))
     pages.words[:, :, : filled.words.shape[2]] = filled.words
-    pages.scales[:, :, : dense.seq_len] = filled.scales[:, :, : dense.seq_len]
+    pages.scales[:, :, :tokens] = filled.scales
     pages.length.fill_(dense.seq_len)
     return pages
 
@@ -88,20 +90,11 @@ def test_any_length_is_attended_as_specified(length):
         ((2, 4), 5, 64, "lloyd-max"),
         ((3, 3), 7, 128, "lloyd-max"),
         ((3, 3), 4, 128, "fast"),
+        ((4, 2), 4, 128, "fast"),
     ],
 )
 def test_any_format_is_attended_as_specified(bits, groups, head_dim, codebook):
     case = Case(200, head_dim, bits, groups=groups, codebook=codebook)
-    assert error(case.attend(), reference.attention(case.queries, case.states)) < 1e-3
-
-
-def test_levels_read_raw_are_attended_as_specified():
-    case = Case(200)
-    for quantizer in case.pair:
-        uniform = quantizer.codebook.centroids[-1] * (torch.arange(8) - 3.5) / 3.5
-        quantizer.codebook = type(quantizer.codebook)(
-            uniform, (uniform[1:] + uniform[:-1]) / 2, case.queries.shape[-1], DEVICE
-        )
     assert error(case.attend(), reference.attention(case.queries, case.states)) < 1e-3
 
 
@@ -160,5 +153,5 @@ def test_what_the_kernel_does_not_read_is_refused():
         case.attend()
     case = Case(10)
     case.table = [each[:100] for each in case.table]
-    with pytest.raises(ValueError, match="table of 100 rows for pages of 400 tokens; pass a row"):
+    with pytest.raises(ValueError, match="table of 100 rows for pages of 384 tokens; pass a row"):
         case.attend()

@@ -28,7 +28,6 @@ NAMES = {
         "tiny",
         "trellis",
         "fast",
-        "uniform",
         "query",
         "hub",
         "float32",

@@ -14,7 +14,7 @@ from turbo_kv.ui.lessons.order import LESSONS as TAUGHT
 HAN = re.compile("[\u4e00-\u9fff]")
 FILE = re.compile(r"[\w-]+\.(?:json|csv|html|svg|png)|Qwen2\.5-[\w.-]+|[\d.]+\+cpu")
 NAMES = {
-    *("token", "nat", "logit", "softmax", "tiny", "trellis", "fast", "uniform", "lloyd-max"),
+    *("token", "nat", "logit", "softmax", "tiny", "trellis", "fast", "lloyd-max"),
     *("Lloyd", "Max", "Lloyd–Max", "Walsh–Hadamard", "float32", "PyTorch", "torch", "Python"),
     *("query-trellis", "cpu", "Qwen2.5", "turbo_kv", "English", "Shift", "cores", "hub", ".txt"),
 }

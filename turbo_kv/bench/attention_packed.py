@@ -11,37 +11,21 @@ from torch import Tensor
 from turbo_kv.bench.attention_ways import Shape
 from turbo_kv.kernels import reference
 from turbo_kv.kernels.decode_triton import Launch, PagedAttention
-from turbo_kv.kernels.pages import Pages, page_count, page_tokens, to_dense
+from turbo_kv.kernels.pages import Pages, Side, empty_pages, to_dense
 from turbo_kv.kernels.states import PackedStates
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.packing import PackedVectors
 from turbo_kv.quant.quantizer import TurboQuantizer
-from turbo_kv.quant.scalar import ScalarCodebook
 
 THETA = 1e6  # of Qwen2.5's rotary embedding
-STEP = 0.586  # of the best uniform codebook of 3 bits for N(0, 1)
 MEAN = 8.0  # largest coordinate of a mean, in the slowest pairs
-FORMATS = {
-    "lloyd-max": ("lloyd-max", "lloyd-max"),
-    "fast": ("fast", "fast"),
-    "fast keys, uniform values": ("fast", "uniform"),
-}  # name -> codebooks of 3-bit keys and values
+FORMATS = ("lloyd-max", "fast")  # codebooks of 3 bits
 
 
 def quantizers(name: str, head_dim: int, device: torch.device) -> tuple[TurboQuantizer, ...]:
     """The quantizers of keys and values of one of FORMATS."""
-    return tuple(_quantizer(codebook, head_dim, device) for codebook in FORMATS[name])
-
-
-def _quantizer(codebook: str, head_dim: int, device: torch.device) -> TurboQuantizer:
-    if codebook != "uniform":
-        return TurboQuantizer(head_dim, QuantConfig(codebook=codebook), device)
-    quantizer = TurboQuantizer(head_dim, QuantConfig(), device)
-    centroids = (torch.arange(8) - 3.5) * STEP / head_dim**0.5
-    boundaries = (centroids[1:] + centroids[:-1]) / 2
-    quantizer.codebook = ScalarCodebook(centroids, boundaries, head_dim, device)
-    return quantizer
+    return (TurboQuantizer(head_dim, QuantConfig(codebook=name), device),) * 2
 
 
 class PackedCaches:
@@ -66,7 +50,11 @@ class PackedCaches:
             MEAN * slow * torch.randn(heads, device=device), torch.randn(heads, device=device)
         )
         self.layers = [
-            tuple(_random_pages(shape, one, device) for one in quantizers) for _ in range(layers)
+            tuple(
+                _random_pages(shape, one, device, side)
+                for one, side in zip(quantizers, ("keys", "values"), strict=True)
+            )
+            for _ in range(layers)
         ]
         size = shape.batch, shape.kv_heads * shape.groups, 1, shape.head_dim
         self.queries = torch.randn(size, device=device, dtype=torch.bfloat16)
@@ -100,17 +88,15 @@ class PackedCaches:
         return ((got - exact).norm() / exact.norm()).item()
 
 
-def _random_pages(shape: Shape, quantizer: TurboQuantizer, device: torch.device) -> Pages:
-    bits = quantizer.codebook.bits
-    pages = page_count(shape.tokens, bits)
-    heads = shape.batch, shape.kv_heads
-    size = *heads, pages, 16, shape.head_dim
-    words = torch.randint(-(2**15), 2**15, size, dtype=torch.int16, device=device)
+def _random_pages(shape: Shape, quantizer: TurboQuantizer, device: torch.device, side: Side) -> Pages:
+    size = shape.batch, shape.kv_heads, shape.tokens, shape.head_dim
+    pages = empty_pages(size, quantizer.codebook.bits, side, device)
+    pages.words.random_(-(2**15), 2**15)
     levels = quantizer.codebook.centroids
-    scales = torch.rand(*heads, pages * page_tokens(bits), device=device) + 0.5
-    length = torch.tensor([shape.tokens], dtype=torch.int32, device=device)
-    return Pages(words, (scales / levels.square().mean().sqrt()).half(), length, bits)
+    pages.scales.uniform_(0.5, 1.5).div_(levels.square().mean().sqrt())
+    pages.length.fill_(shape.tokens)
+    return pages
 
 
 def _dense(side: Pages, tokens: int, rows: int) -> PackedVectors:
-    return to_dense(Pages(side.words[:rows], side.scales[:rows], side.length, side.bits), tokens)
+    return to_dense(side.map_batch(lambda kept: kept[:rows]), tokens)

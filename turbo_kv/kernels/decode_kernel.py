@@ -15,19 +15,20 @@ import triton.language as tl
 
 from turbo_kv.kernels.mean_phases import add_mean, operand, pairs, phases, turn
 from turbo_kv.kernels.page_operands import (
-    field_of,
-    key_channel,
-    key_words_of,
-    level_of,
+    by_field,
+    channel_at,
+    key_field,
     scales_of,
+    transposed,
     valid,
-    value_channel,
-    value_words_of,
+    value_field,
+    words_of,
 )
 
 EMPTY = tl.constexpr(-1e30)  # the score of what is masked, and the log-sum-exp of nothing
 LOWEST = tl.constexpr(-1e20)  # a maximum far above EMPTY, so that what is masked weighs 0
 QUERIES = tl.constexpr(8)
+PAGE = tl.constexpr(64)
 
 
 @triton.jit
@@ -47,94 +48,77 @@ def _exact_dot(a, vectors):
 
 @triton.jit
 def _tile(
-    state, keys, values, key_scales, value_scales, queries, query_sums, mean,
-    tile, stride, first, length, last_key, last_value,
-    WARPS: tl.constexpr, D: tl.constexpr, PER: tl.constexpr, KEYS: tl.constexpr,
-    VALUES: tl.constexpr, CENTRED: tl.constexpr,
+    state, keys, values, key_scales, value_scales, queries, mean,
+    tile, stride, first, length, last,
+    WARPS: tl.constexpr, D: tl.constexpr, KEYS: tl.constexpr, VALUES: tl.constexpr,
+    CENTRED: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
-    """The state after W more pages: key words and scales of a tile, output, maximum, sums, surplus.
+    """The state after W more pages: words and scales of their keys, output, maximum, sums, phases.
 
-    The keys of the next tile, `stride` tiles on, fly while this one's values are weighed.
+    The keys of the next tile, `stride` tiles on, fly while this one's values are weighed. WHOLE:
+    all of its tokens are stored, and none is padding.
     """
-    key_words, key_scale, output, maximum, sums, surplus, real, imag = state
-    F: tl.constexpr = PER[0]
-    if PER[0] == PER[1]:
-        value_words = value_words_of(values, tile, 0, last_value, WARPS, D, PER)
-    value_scale = scales_of(value_scales, tile, last_key, WARPS, F)
-    token = (tile * WARPS + tl.arange(0, WARPS))[:, None] * (16 * F) + tl.arange(0, 16)[None, :]
+    key_words, key_scale, output, maximum, sums, real, imag = state
+    value_words = words_of(values, tile, last, WARPS, D, VALUES)
+    value_scale = scales_of(value_scales, tile, last, WARPS)
+    token = (tile * WARPS + tl.arange(0, WARPS))[:, None] * PAGE + tl.arange(0, 16)[None, :]
     if CENTRED:
         turned_real = operand(real, D // 32, WARPS)
         turned_imag = operand(imag, D // 32, WARPS).to(tl.float16)
         base = tl.sum(turned_real, 1)[:, None, :]
         turned_real = turned_real.to(tl.float16)
         _, _, pair = pairs(D // 32, WARPS)
-        pair += tl.minimum(stride * WARPS, last_key) * (16 * F * D)
+        pair += tl.minimum(stride * WARPS, last) * (PAGE * D)
         pair += tl.minimum(tile, 0) * 4  # 0, as for the table
         real, imag = turn(real, imag, tl.load(mean[1] + pair), tl.load(mean[2] + pair))
+    by_key = by_field(key_scale, WARPS)
     scores = ()
-    for s in tl.static_range(F):
-        score = tl.dot(field_of(key_words, s, KEYS), queries)
-        if KEYS.raw:
-            score = score * (KEYS.step[s] * 2.0**24) - query_sums[None, None, :]
-        scale = key_scale[s].to(tl.float32)
-        if KEYS.gain != 1.0:
-            scale = scale * KEYS.gain
-        score = score * scale[:, :, None]
+    for s in tl.static_range(4):
+        score = tl.dot(key_field(key_words, s, WARPS, D, KEYS), queries) * by_key[s]
         if CENTRED:
             score = score + base
-        there = valid(token + 16 * s, first, length)
-        scores = scores + (tl.where(there[:, :, None], score, EMPTY),)
+        if not WHOLE:
+            there = valid(token + 16 * s, first, length)
+            score = tl.where(there[:, :, None], score, EMPTY)
+        scores = scores + (score,)
     if CENTRED:
-        scores = add_mean(scores, mean[0], turned_real, turned_imag, tile, WARPS, D, F)
-    key_words = key_words_of(keys, tile + stride, last_key, WARPS, D)
-    key_scale = scales_of(key_scales, tile + stride, last_key, WARPS, F)
-    highest = scores[0]
-    for s in tl.static_range(1, F):
-        highest = tl.maximum(highest, scores[s])
+        scores = add_mean(scores, mean[0], turned_real, turned_imag, tile, WARPS, D, 4)
+    key_words = words_of(keys, tile + stride, last, WARPS, D, KEYS)
+    key_scale = scales_of(key_scales, tile + stride, last, WARPS)
+    highest = tl.maximum(scores[0], scores[1])
+    highest = tl.maximum(highest, tl.maximum(scores[2], scores[3]))
     highest = tl.maximum(maximum, tl.max(highest, 1))
     fade = tl.exp2(maximum - highest)
     reference = highest - VALUES.room
     output = output * fade[:, None, :]
     sums = sums * fade[:, None, :]
-    surplus = surplus * fade[:, None, :]
-    for s in tl.static_range(F):
+    by_value = by_field(value_scale, WARPS)
+    for s in tl.static_range(4):
         weights = tl.exp2(scores[s] - reference[:, None, :])
         sums += weights
-        if PER[0] == PER[1]:
-            levels = field_of(value_words, s, VALUES)
-        else:
-            block = (tile * WARPS + tl.arange(0, WARPS)) * F + s
-            bit = VALUES.bit[0] + block % PER[1] * VALUES.bits
-            words = value_words_of(values, tile, s, last_value, WARPS, D, PER).to(tl.int32)
-            code = (words >> bit[:, None, None]) & ((1 << VALUES.bits) - 1)
-            levels = level_of(code, 1, VALUES)
-        there = valid(token + 16 * s, first, length)
-        scale = tl.where(there, value_scale[s].to(tl.float32), 0.0)
-        if VALUES.raw:
-            step = VALUES.step[s] if PER[0] == PER[1] else 2.0**-VALUES.bits
-            weights = weights * (scale * step)[:, :, None]
-            surplus += weights * (1.0 / step)
-        else:
-            weights = weights * scale[:, :, None]
-        output = tl.dot(levels, weights.to(tl.float16), output)
-    return key_words, key_scale, output, highest, sums, surplus, real, imag
+        scale = by_value[s]
+        if not WHOLE:
+            there = valid(token + 16 * s, first, length)
+            scale = tl.where(there[:, :, None], scale, 0.0)
+        weights = (weights * scale).to(tl.float16)
+        weights = transposed(weights, WARPS, len(VALUES.ptx) > 0)
+        output = tl.dot(value_field(value_words, s, WARPS, D, VALUES), weights, output)
+    return key_words, key_scale, output, highest, sums, real, imag
 
 
-@triton.jit(do_not_specialize=["key_pages", "value_pages", "groups", "kv_heads"])
+@triton.jit(do_not_specialize=["pages", "groups", "kv_heads"])
 def decode_split(
     query_states, keys, key_scales, values, value_scales, lengths, firsts,
     key_matrix, key_mean, table, cos, sin,
-    outputs, sums_out, scaling, key_pages, value_pages, groups, kv_heads,
-    WARPS: tl.constexpr, D: tl.constexpr,
-    PER: tl.constexpr, KEYS: tl.constexpr, VALUES: tl.constexpr, CENTRED: tl.constexpr,
-    PADDED: tl.constexpr, PDL: tl.constexpr,
+    outputs, sums_out, scaling, pages, groups, kv_heads,
+    WARPS: tl.constexpr, D: tl.constexpr, KEYS: tl.constexpr, VALUES: tl.constexpr,
+    CENTRED: tl.constexpr, PADDED: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Attention of one KV head's queries over every splits-th tile; grid (B · H_kv, splits).
 
-    outputs (B · H_kv, splits, 8, D), rotated and in the order of `value_channel`;
+    outputs (B · H_kv, splits, 8, D), rotated and in the order of `channel_at`;
     sums_out (B · H_kv, splits, 8), log-sum-exp; both fp32.
     """
-    F: tl.constexpr = PER[0]
     head = tl.program_id(0).to(tl.int64)
     split = tl.program_id(1)
     splits = tl.num_programs(1)
@@ -143,31 +127,29 @@ def decode_split(
         tl.extra.cuda.gdc_launch_dependents()
     length = tl.load(lengths)
     first = None
-    begin = 0
+    begin = split
+    whole = length // (PAGE * WARPS)  # tiles without a token that is not there
     if PADDED:
         first = tl.load(firsts + head // kv_heads)
-        begin = first // (16 * F * WARPS)
-    end = tl.cdiv(length, 16 * F * WARPS)
-    begin += split
-    keys += head * key_pages * (16 * D)
-    values += head * value_pages * (16 * D)
-    key_scales += head * key_pages * (16 * PER[0])
-    value_scales += head * value_pages * (16 * PER[1])
+        begin += first // (PAGE * WARPS)
+        whole = 0
+    end = tl.cdiv(length, PAGE * WARPS)
+    keys += head * pages * (4 * D * KEYS.bits)
+    values += head * pages * (4 * D * VALUES.bits)
+    key_scales += head * pages * PAGE
+    value_scales += head * pages * PAGE
 
-    last_key = key_pages - 1
-    last_value = value_pages - 1
+    last = pages - 1
     # The first words fly while the queries are rotated; they do not wait for the length.
-    key_words = key_words_of(keys, begin, last_key, WARPS, D)
-    key_scale = scales_of(key_scales, begin, last_key, WARPS, F)
+    key_words = words_of(keys, begin, last, WARPS, D, KEYS)
+    key_scale = scales_of(key_scales, begin, last, WARPS)
 
     column = tl.arange(0, QUERIES)
     channel = tl.arange(0, D)
     rows = query_states + (head * groups + column)[None, :] * D
     query = tl.load(rows + channel[:, None], (column < groups)[None, :], 0.0).to(tl.float32)
-    rotated = _rotated(query, key_matrix, key_channel(channel), D) * (scaling * KEYS.peak)
-    rotated = rotated.to(tl.float16)
-    query_sums = tl.sum(rotated.to(tl.float32), 0) * (1.0 - 0.5**KEYS.bits)
-    queries = tl.broadcast_to(rotated[None, :, :], (WARPS, D, QUERIES))
+    rotated = _rotated(query, key_matrix, channel_at(channel), D) * (scaling * KEYS.peak * KEYS.gain)
+    queries = tl.broadcast_to(rotated.to(tl.float16)[None, :, :], (WARPS, D, QUERIES))
     real = 0.0
     imag = 0.0
     mean = ()
@@ -176,7 +158,7 @@ def decode_split(
         row = query_states + ((head * groups + query_index) * D)[:, None] + pair
         there = (query_index < groups)[:, None]
         mean = (table, cos, sin, row, there, key_mean + head * D + pair, scaling)
-        real, imag = phases(mean, begin, last_key, WARPS, D, F)
+        real, imag = phases(mean, begin, last, WARPS, D, 4)
 
     state = (
         key_words,
@@ -184,21 +166,22 @@ def decode_split(
         tl.zeros((WARPS, D, QUERIES), tl.float32),
         tl.full((WARPS, QUERIES), LOWEST, tl.float32),
         tl.zeros((WARPS, 16, QUERIES), tl.float32),
-        tl.zeros((WARPS, 16, QUERIES), tl.float32),
         real,
         imag,
     )
+    for tile in range(begin, whole, splits):
+        state = _tile(
+            state, keys, values, key_scales, value_scales, queries, mean,
+            tile, splits, first, length, last, WARPS, D, KEYS, VALUES, CENTRED, True,
+        )  # fmt: skip
+    begin += tl.cdiv(tl.maximum(whole - begin, 0), splits) * splits
     for tile in range(begin, end, splits):
         state = _tile(
-            state, keys, values, key_scales, value_scales, queries, query_sums, mean,
-            tile, splits, first, length, last_key, last_value,
-            WARPS, D, PER, KEYS, VALUES, CENTRED,
+            state, keys, values, key_scales, value_scales, queries, mean,
+            tile, splits, first, length, last, WARPS, D, KEYS, VALUES, CENTRED, False,
         )  # fmt: skip
 
-    output, maximum, sums, surplus = state[2], state[3], state[4], state[5]
-    if VALUES.raw:
-        surplus = tl.sum(surplus, 1)[:, None, :] * (1.0 - 0.5**VALUES.bits)
-        output = output * 2.0**24 - surplus
+    output, maximum, sums = state[2], state[3], state[4]
     highest = tl.max(maximum, 0)
     weight = tl.exp2(maximum - highest[None, :])
     total = tl.sum(tl.sum(sums, 1) * weight, 0)
@@ -234,7 +217,7 @@ def decode_combine(
     head = query // groups
     channel = tl.arange(0, D)
     if matrix is not None:  # while the splits still run
-        inverse = tl.load(matrix + value_channel(channel)[:, None] * D + channel[None, :])
+        inverse = tl.load(matrix + channel_at(channel)[:, None] * D + channel[None, :])
     if value_mean is not None:
         mean = tl.load(value_mean + head * D + channel).to(tl.float32)
     if PDL:

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from turbo_kv.kernels.choose import MOST_QUERIES, why_not
 from turbo_kv.kernels.decode_kernel import decode_combine, decode_split
-from turbo_kv.kernels.levels import codes, find_levels
-from turbo_kv.kernels.pages import FIELDS, Pages, page_tokens
+from turbo_kv.kernels.levels import codes
+from turbo_kv.kernels.pages import FIELDS, PAGE, Pages
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.quantizer import TurboQuantizer
 
@@ -75,14 +75,12 @@ class PagedAttention:
         self.device = key_quantizer.codebook.windows.device
         inline = self.device.type == "cuda"
         self.key_matrix, peak = _matrix(key_quantizer)
-        levels = find_levels(key_quantizer.codebook.centroids)
-        self.keys = codes(levels, peak=peak, inline=inline)
+        self.keys = codes(key_quantizer.codebook.centroids, peak=peak, inline=inline)
         self.value_matrix, peak = _matrix(value_quantizer)
-        levels = find_levels(value_quantizer.codebook.centroids)
-        self.values = codes(levels, peak=peak, inline=inline)
+        self.values = codes(value_quantizer.codebook.centroids, peak=peak, inline=inline)
         self.cos, self.sin, self.table = cos, sin, None
         if cos is not None:
-            self.table = phase_table(cos, sin, self.keys.bits)
+            self.table = phase_table(cos, sin)
 
     def __call__(  # noqa: PLR0917 (what attention takes)
         self,
@@ -129,10 +127,9 @@ class PagedAttention:
             None if center is None else center.key_mean,
             *(self.table, self.cos, self.sin),
             *(parts, sums, scaling * LOG2_E),
-            *(keys.words.shape[2], values.words.shape[2], groups, kv_heads),
+            *(keys.words.shape[2], groups, kv_heads),
             WARPS=WARPS,
             D=head_dim,
-            PER=(FIELDS[keys.bits], FIELDS[values.bits]),
             KEYS=self.keys,
             VALUES=self.values,
             CENTRED=center is not None,
@@ -160,18 +157,18 @@ def combined(splits: int) -> dict[str, int]:
     return {"BLOCK": block, "CHUNK": min(block, CHUNK), "num_warps": 4 if block <= 64 else 8}
 
 
-def phase_table(cos: Tensor, sin: Tensor, bits: int) -> Tensor:
+def phase_table(cos: Tensor, sin: Tensor) -> Tensor:
     """cos θn - 1 and sin θn for the tokens n of a page, counted from its middle, fp16.
 
-    In the order in which lanes hold operand A: (F, 2, D/32 steps, 8 rows, 4, 2, 2 row halves, 2),
-    cosines before sines, lane t of a row holding pairs t·D/8 onwards.
+    In the order in which lanes hold operand A: (4 fields, 2, D/32 steps, 8 rows, 4, 2, 2 row
+    halves, 2), cosines before sines, lane t of a row holding pairs t·D/8 onwards.
     """
-    tokens, width = page_tokens(bits), cos.shape[1]
-    n = torch.arange(tokens, device=cos.device) - tokens // 2
+    width = cos.shape[1]
+    n = torch.arange(PAGE, device=cos.device) - PAGE // 2
     half = slice(0, width // 2)
     turns = (cos[n.abs(), half].double() - 1, sin[n.abs(), half].double() * n.sign().unsqueeze(1))
     both = torch.stack(turns)  # cosine or sine, token, pair
-    both = both.view(2, FIELDS[bits], 2, 8, 4, width // 32, 2, 2)  # .., t, step, half step, next
+    both = both.view(2, FIELDS, 2, 8, 4, width // 32, 2, 2)  # .., t, step, half step, next
     return both.permute(1, 0, 5, 3, 4, 6, 2, 7).half().contiguous()
 
 

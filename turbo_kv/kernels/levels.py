@@ -1,192 +1,127 @@
-"""Codebooks as polynomials, so that a GPU computes a level instead of looking it up.
+"""How a GPU finds the level of a code: bytes picked from a table in registers, eight codes at once.
 
-A code c of b bits has its level at gain · f(t), t = (c + 1/2) / 2^(b-1) - 1, within ±1, with
-
-    uniform     f(t) = t                 codes are levels already
-    quadratic   f(t) = t (|t| + a)       three operations for two codes
-    odd         f(t) = t (a + b t² + ..) Lloyd-Max: degree 3, 7, 9 for 2, 3, 4 bits
-
-in fp16, two codes at once. A code reaches fp16 without arithmetic: with the b bits at position p
-of a word, and 1024 and half a step OR-ed in, they read x = 1024 + 2^p (c + 1/2), and
-t = x · 2^-(p+b-1) - (1024 / 2^(p+b-1) + 1) is exact. Uniform levels are read raw: the masked bits
-alone are the subnormal number x = c · 2^(p-24). Knows nothing of attention.
+Two words hold eight codes in their nibbles (pages.py), and `prmt` picks a byte for each of four
+nibbles out of eight: the upper byte of a level in fp16. Codebooks whose levels have no lower byte,
+as the fast ones, need no more; others pick the lower bytes from a second table. Sixteen levels are
+two such tables and a sign. Knows nothing of attention.
 """
 
 import math
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from turbo_kv.kernels.pages import FIELDS, FIRST_BIT
-
-TERMS = {2: 2, 3: 4, 4: 5}  # bits -> coefficients of the odd polynomial
-TOLERANCE = 1.5e-3  # of any level; fp16 rounds a level by up to a third of it
-ROOM, ROOM_RAW = 3, 8
-ONE = 1024  # the fp16 number whose mantissa counts whole numbers
-
-
-@dataclass(frozen=True)
-class Levels:
-    """A codebook a kernel can compute.
-
-    kind: "uniform", "quadratic" or "odd". coefficients: a, b, ... above, rounded to fp16.
-    """
-
-    bits: int
-    kind: str
-    coefficients: tuple[float, ...]
-    gain: float
+TOLERANCE = 1e-4  # of a level to one without a lower byte, of it
+TOPS = (1.0, 1.25, 1.5, 1.75)  # largest levels without a lower byte, up to powers of two
+ROOM = 3
 
 
 @dataclass(frozen=True)
 class Codes:
-    """How a kernel reads one side, for each field of a word; a compile-time constant of it.
+    """How a kernel reads one side; a compile-time constant of it.
 
-    raw: the subnormal x stands for a level. odd, quadratic: coefficients of f, or ().
-    bit: where a code is.
-    position: where it is read. step: how far t goes while x goes by one. ptx: from two words ($1)
-    to two fp16 levels or x ($0); or (), to compute them without.
+    levels: of every code, fp16 numbers; times `gain` they are the centroids.
+    plane, shift, mask: where the codes of each field lie in nibbles; field 3 of 3 bits is spread.
+    ptx: for each field from words ($4..) to levels ($0 top left, $1 below, $2 top right, $3); or ().
     room: log2 of what weights are raised by, so that weight times scale stays normal in fp16.
     peak: what the entries of the rotation matrix were divided by.
     """
 
     bits: int
-    raw: bool
-    odd: tuple[float, ...]
-    quadratic: tuple[float, ...]
-    bit: tuple[int, ...]
-    position: tuple[int, ...]
-    step: tuple[float, ...]
-    ptx: tuple[str, ...]
+    levels: tuple[float, ...]
     gain: float
+    plane: tuple[int, ...]
+    shift: tuple[int, ...]
+    mask: int
+    ptx: tuple[str, ...]
     room: float
     peak: float
 
 
-def find_levels(centroids: Tensor) -> Levels:
-    """The cheapest polynomial through a codebook's centroids (2^bits,), ascending.
+def codes(centroids: Tensor, *, peak: float, inline: bool) -> Codes:
+    """What a kernel needs to read codes of these centroids (2^bits,), ascending; PTX if `inline`.
 
-    Raises ValueError for a codebook that is not symmetric or that none of the three describes.
+    Raises ValueError for 16 centroids that are not symmetric.
     """
-    levels = centroids.double().cpu()
-    bits = len(levels).bit_length() - 1
-    half = levels[len(levels) // 2 :]
-    t = (torch.arange(len(half)) + 0.5).double() / len(half)
-    if not torch.allclose(-half.flip(0), levels[: len(half)], rtol=TOLERANCE):
+    centroids = centroids.double().cpu()
+    bits = len(centroids).bit_length() - 1
+    if bits == 4 and not torch.allclose(-centroids.flip(0), centroids, rtol=TOLERANCE):
         raise ValueError("the codebook is not symmetric about 0; the kernel reads symmetric ones")
-    square = torch.stack((t * t, t), 1)
-    odd = torch.stack([t ** (2 * i + 1) for i in range(TERMS[bits])], 1)
-    top, quadratic, odd = half[-1], *(_least_squares(terms, half) for terms in (square, odd))
-    inner = {
-        "uniform": [half[:0]],
-        "quadratic": [quadratic[1:] / quadratic[0] + step / ONE for step in range(-16, 17)],
-        "odd": [odd / top],
-    }
-    for kind, choices in inner.items():
-        tried = [_scaled(bits, kind, choice, t, half) for choice in choices]
-        best = min(tried, key=lambda one: _error(one, t, half))
-        if _error(best, t, half) < TOLERANCE:
-            return best
-    raise ValueError(f"no short polynomial gives the levels {half.tolist()} of the codebook")
-
-
-def evaluate(levels: Levels, t: Tensor) -> Tensor:
-    """f(t) in fp16, rounded at each step as the kernel rounds."""
-    t = t.half()
-    if levels.kind == "uniform":
-        return t
-    if levels.kind == "quadratic":
-        return t * (t.abs() + levels.coefficients[0])
-    square, value = (t * t).double(), torch.full_like(t, levels.coefficients[-1])
-    for coefficient in reversed(levels.coefficients[:-1]):
-        value = (value.double() * square + coefficient).half()
-    return value * t
-
-
-def codes(levels: Levels, *, peak: float, inline: bool) -> Codes:
-    """What a kernel needs to read these levels, with PTX if `inline`."""
-    bits = levels.bits
-    bit = tuple(FIRST_BIT[bits] + bits * field for field in range(FIELDS[bits]))
-    shift = tuple(_shift(bits, one) for one in bit)
-    position = tuple(one - by for one, by in zip(bit, shift, strict=True))
-    step = tuple(2.0 ** -(one + bits - 1) for one in position)
-    texts = (_ptx(levels, *each) for each in zip(shift, position, step, strict=True))
-    raw = levels.kind == "uniform"
+    levels = _levels(centroids)
+    gain = (levels @ centroids / (levels @ levels)).item()
+    fields = range(4)
     return Codes(
         bits=bits,
-        raw=raw,
-        odd=levels.coefficients if levels.kind == "odd" else (),
-        quadratic=levels.coefficients if levels.kind == "quadratic" else (),
-        bit=bit,
-        position=position,
-        step=step,
-        ptx=tuple(texts) if inline else (),
-        gain=levels.gain,
-        room=math.log2(levels.gain) + (ROOM_RAW if raw else ROOM),
+        levels=tuple(levels.tolist()),
+        gain=gain,
+        plane=tuple(field // 2 if bits == 2 else field for field in fields),
+        shift=tuple(2 * (field % 2) if bits == 2 else 0 for field in fields),
+        mask=0x1111 * (2**bits - 1),
+        ptx=tuple(_ptx(levels.tolist(), bits, field) for field in fields) if inline else (),
+        room=math.log2(gain) + ROOM,
         peak=peak,
     )
 
 
-def _shift(bits: int, bit: int) -> int:
-    """How far right a word moves so that fp16 can read the code at `bit`: above 0, below 10."""
-    if bits == 3:
-        return 9 if bit > 7 else 0
-    return 7 if bit > 7 else -1
+def _levels(centroids: Tensor) -> Tensor:
+    """fp16 numbers in proportion to the centroids, without lower bytes if that can be."""
+    shape = centroids / centroids.abs().max()
+    for top in TOPS:
+        short = _without_lower_byte(shape * top)
+        if torch.allclose(short, shape * top, rtol=TOLERANCE):
+            return short
+    return shape.half().double()
 
 
-def _least_squares(terms: Tensor, half: Tensor) -> Tensor:
-    return torch.linalg.lstsq(terms, half.unsqueeze(1)).solution.squeeze(1)
+def _without_lower_byte(numbers: Tensor) -> Tensor:
+    """The nearest fp16 numbers whose lower byte is zero."""
+    bits = numbers.half().view(torch.int16).to(torch.int32)
+    return ((bits + 0x80) & ~0xFF).to(torch.int16).view(torch.half).double()
 
 
-def _scaled(bits: int, kind: str, coefficients: Tensor, t: Tensor, half: Tensor) -> Levels:
-    """The levels of rounded coefficients, with the gain that suits them best."""
-    levels = Levels(bits, kind, tuple(coefficients.half().tolist()), 1.0)
-    value = evaluate(levels, t).double()
-    return replace(levels, gain=(value @ half / (value @ value)).item())
+def _ptx(levels: list[float], bits: int, field: int) -> str:
+    lower, upper = zip(*(struct.pack("<e", level) for level in levels), strict=True)
+    tables = {"a": upper} | ({"b": lower} if any(lower) else {})
+    lines = [".reg .b32 x, y, m, p, q, a, b;", *_nibbles(bits, field)]
+    for outputs in (("$0", "$2"), ("$1", "$3")):
+        if bits == 4:
+            lines.append("prmt.b32 m, 0xFF00, 0, y;")  # all ones where codes are 8 or more
+        for name, table in tables.items():
+            lines.append(_pick(name, table[:8]))
+            if bits == 4:
+                lines += [f"mov.b32 q, {name};", _pick(name, table[8:])]
+                lines.append(f"lop3.b32 {name}, q, {name}, m, 0xD8;")  # m ? {name} : q
+        for output, pair in zip(outputs, ((0, 1), (2, 3)), strict=True):
+            lines.append(_pair(output, pair, both="b" in tables))
+        lines.append("shr.u32 x, x, 16; shr.u32 y, y, 16;")
+    return "\n".join(("{", *lines, "}"))
 
 
-def _error(levels: Levels, t: Tensor, half: Tensor) -> float:
-    """The largest error of a level, relative to that level."""
-    return (evaluate(levels, t).double() * levels.gain / half - 1).abs().max().item()
-
-
-def _ptx(levels: Levels, shift: int, position: int, step: float) -> str:
-    mask = (2**levels.bits - 1) << position
-    magic = 0x6400 | 1 << (position - 1)  # 1024 and half a step
-    move = f"shr.u32 w, $1, {shift};" if shift > 0 else f"shl.b32 w, $1, {-shift};"
-    lines = [
-        move if shift else "mov.b32 w, $1;",
-    ]
-    if levels.kind == "uniform":
-        lines.append(f"and.b32 x, w, {_twice(mask)};")
-    else:
-        lines += [
-            f"lop3.b32 x, w, {_twice(mask)}, {_twice(magic)}, 0xEA;",  # (w & mask) | magic
-            f"mov.b32 a, {_half2(step)};",
-            f"mov.b32 b, {_half2(-ONE * step - 1)};",
-            "fma.rn.f16x2 x, x, a, b;",
-            *_polynomial(levels),
+def _nibbles(bits: int, field: int) -> list[str]:
+    """PTX that puts a field's codes into the nibbles of x; of 4 bits the upper one into y."""
+    if bits == 4:
+        return ["shr.u32 y, $4, 3; and.b32 y, y, 0x11111111; and.b32 x, $4, 0x77777777;"]
+    if bits == 3 and field == 3:
+        return [
+            "mov.b32 y, 0; shr.u32 x, $4, 3; and.b32 x, x, 0x11111111;",
+            "shr.u32 p, $5, 2; lop3.b32 x, p, 0x22222222, x, 0xEA;",  # (p & mask) | x
+            "shr.u32 p, $6, 1; lop3.b32 x, p, 0x44444444, x, 0xEA;",
         ]
-    return "\n".join(("{ .reg .b32 w, x, y, a, b;", *lines, "mov.b32 $0, x; }"))
+    mask, shift = 0x11111111 * (2**bits - 1), 2 * (field % 2) if bits == 2 else 0
+    return [f"mov.b32 y, 0; shr.u32 x, $4, {shift}; and.b32 x, x, 0x{mask:08X};"]
 
 
-def _polynomial(levels: Levels) -> list[str]:
-    """PTX from t in x to f(t) in x."""
-    if levels.kind == "quadratic":
-        a = _half2(levels.coefficients[0])
-        return ["abs.f16x2 y, x;", f"mov.b32 a, {a};", "add.f16x2 y, y, a;", "mul.f16x2 x, x, y;"]
-    *lower, highest = levels.coefficients
-    lines = ["mul.f16x2 a, x, x;", f"mov.b32 y, {_half2(highest)};"]
-    for coefficient in reversed(lower):
-        lines += [f"mov.b32 b, {_half2(coefficient)};", "fma.rn.f16x2 y, y, a, b;"]
-    return [*lines, "mul.f16x2 x, x, y;"]
+def _pick(name: str, table: tuple[int, ...]) -> str:
+    """PTX that puts into `name` a byte of the table for each of the lower four nibbles of x."""
+    low, high = (int.from_bytes(bytes(part), "little") for part in (table[:4], table[4:]))
+    return f"mov.b32 p, 0x{low:08X}; mov.b32 {name}, 0x{high:08X}; prmt.b32 {name}, p, {name}, x;"
 
 
-def _twice(pattern: int) -> str:
-    return f"0x{pattern:04X}{pattern:04X}"
-
-
-def _half2(value: float) -> str:
-    return _twice(struct.unpack("<H", struct.pack("<e", value))[0])
+def _pair(output: str, pair: tuple[int, int], both: bool) -> str:
+    """PTX that makes two levels of bytes of a, the upper ones, and of b or zeros."""
+    first, second = pair
+    if both:
+        return f"prmt.b32 {output}, a, b, 0x{second}{second + 4}{first}{first + 4};"
+    return f"prmt.b32 {output}, a, 0, 0x{second}4{first}4;"

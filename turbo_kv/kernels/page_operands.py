@@ -1,91 +1,129 @@
 """Words and scales of packed pages as operands of the matrix unit, in Triton.
 
-Words go from memory straight into the registers in which the matrix unit wants them: a lane loads
-16 bytes, and `key_channel` and `value_channel` say which channel lands where. Who multiplies
-permutes the other operand to match. Does not know attention.
+Words go from memory straight into the registers in which the matrix unit wants them (pages.py), and
+a few instructions make the eight levels of two words. Who multiplies permutes the other operand to
+the order of `channel_at`. Does not know attention.
 """
 
 import triton
 import triton.language as tl
 
-
-@triton.jit
-def key_channel(k):
-    """The channel at position k of the keys' inner dimension."""
-    return (k & ~31) + ((k >> 1) & 3) * 8 + ((k >> 4) & 1) * 4 + ((k >> 3) & 1) * 2 + (k & 1)
+PAGE = tl.constexpr(64)
 
 
 @triton.jit
-def value_channel(m):
-    """The channel at position m of the values' outer dimension."""
-    return (m & ~63) + (m & 7) * 8 + ((m >> 4) & 3) * 2 + ((m >> 3) & 1)
+def channel_at(position):
+    """The channel at a position of the operands, as `pages.channel_order`."""
+    octet = (position >> 1) & 3
+    pair = ((position >> 4) & 1) * 4 + ((position >> 3) & 1) * 2 + (position & 1)
+    return (position & ~31) + octet * 8 + pair
 
 
 @triton.jit
-def key_words_of(words, tile, last, WARPS: tl.constexpr, D: tl.constexpr):
-    """Words of pages tile·WARPS onwards, at most `last`: int16 (WARPS, 16, D)."""
-    chunks: tl.constexpr = D // 32
-    index = tl.arange(0, 16 * WARPS * chunks)  # row high, chunk, warp, row low
-    row = index % 8 + index // (8 * WARPS * chunks) * 8
-    page = tl.minimum(tile * WARPS + index // 8 % WARPS, last)
-    offset = page * (16 * D) + row * D + index // (8 * WARPS) % chunks * 32
-    loaded = tl.load(words + offset[:, None] + tl.arange(0, 32)[None, :])
-    loaded = loaded.reshape(2, chunks, WARPS, 8, 4, 2, 2, 2)
-    return loaded.permute(2, 0, 3, 1, 5, 6, 4, 7).reshape(WARPS, 16, D)
-
-
-@triton.jit
-def value_words_of(
-    words, tile, block: tl.constexpr, last, WARPS: tl.constexpr, D: tl.constexpr, PER: tl.constexpr
-):
-    """Words of one page for each warp, int16 (WARPS, D, 16), at most page `last`.
-
-    PER: (fields of a key page, fields of a value page). Where they differ a warp's tokens spread
-    over several value pages, and `block` says which 16 tokens of the key page are wanted.
-    """
+def words_of(words, tile, last, WARPS: tl.constexpr, D: tl.constexpr, CODES: tl.constexpr):
+    """Words of pages tile·WARPS onwards, at most `last`: for each plane, int16
+    (D / 64, WARPS, 8, 4, 4, 2) by lane (g, t), operand and h."""
     chunks: tl.constexpr = D // 64
-    index = tl.arange(0, 128 * WARPS * chunks)  # row high, row low, chunk, warp, octet, row middle
-    row = index % 4 * 2 + index // (64 * WARPS * chunks) * 8 + index // (32 * WARPS * chunks) % 2
-    page = tile * WARPS + index // 32 % WARPS
-    if PER[0] != PER[1]:
-        page = (page * PER[0] + block) // PER[1]
-    page = tl.minimum(page, last)
-    offset = page * (16 * D) + row * D + index // (32 * WARPS) % chunks * 64 + index // 4 % 8 * 8
-    loaded = tl.load(words + offset[:, None] + tl.arange(0, 8)[None, :])
-    loaded = loaded.reshape(2, 2, chunks, WARPS, 8, 4, 4, 2)
-    return loaded.permute(3, 2, 6, 7, 4, 0, 5, 1).reshape(WARPS, D, 16)
+    planes: tl.constexpr = CODES.bits
+    index = tl.arange(0, 32 * WARPS * chunks)  # chunk, warp, lane
+    page = tl.minimum(tile * WARPS + index // 32 % WARPS, last)
+    offset = page * (planes * 4 * D) + index // (32 * WARPS) * 256 + index % 32 * 8
+    offset = offset[:, None] + tl.arange(0, 8)[None, :]
+    loaded = ()
+    for plane in tl.static_range(planes):
+        part = tl.load(words + offset + plane * (4 * D))
+        loaded = loaded + (part.reshape(chunks, WARPS, 8, 4, 4, 2),)
+    return loaded
 
 
 @triton.jit
-def level_of(code, position: tl.constexpr, CODES: tl.constexpr):
-    """Codes as fp16 levels f(t); or, read raw, as code · 2^(position - 24), subnormal numbers."""
-    step: tl.constexpr = 2.0 ** -(position + CODES.bits - 1)
-    if CODES.raw:
-        x = (code * 2.0 ** (position - 24)).to(tl.float16)
-    else:
-        x = (1024 + (2 * code + 1) * (1 << (position - 1))).to(tl.float16)
-        x = x * step - (1024 * step + 1)
-        if len(CODES.quadratic):
-            x = x * (tl.abs(x) + CODES.quadratic[0])
-        if len(CODES.odd):
-            square = x * x
-            y = tl.full(x.shape, CODES.odd[len(CODES.odd) - 1], tl.float16)
-            for i in tl.static_range(len(CODES.odd) - 1):
-                y = y * square + CODES.odd[len(CODES.odd) - 2 - i]
-            x = x * y
-    return x
+def key_field(words, field: tl.constexpr, WARPS: tl.constexpr, D: tl.constexpr, CODES: tl.constexpr):
+    """Levels of a field of key words, fp16 (WARPS, 16 tokens, D)."""
+    levels = _levels(words, field, CODES).permute(1, 6, 2, 0, 4, 7, 3, 5)
+    return levels.reshape(WARPS, 16, D)
 
 
 @triton.jit
-def field_of(words, field: tl.constexpr, CODES: tl.constexpr):
-    """Field `field` of words as `level_of` gives it."""
+def value_field(
+    words, field: tl.constexpr, WARPS: tl.constexpr, D: tl.constexpr, CODES: tl.constexpr
+):
+    """Levels of a field of value words, fp16 (WARPS, D, 16 tokens)."""
+    levels = _levels(words, field, CODES).permute(1, 0, 4, 6, 2, 7, 3, 5)
+    return levels.reshape(WARPS, D, 16)
+
+
+@triton.jit
+def _levels(words, field: tl.constexpr, CODES: tl.constexpr):
+    """fp16 (D / 64, WARPS, g, t, operand, column % 2, row / 8, column / 8)."""
     if len(CODES.ptx):
-        return tl.inline_asm_elementwise(
-            CODES.ptx[field], "=r,r", [words], dtype=tl.float16, is_pure=True, pack=2
-        )
+        if CODES.bits == 3 and field == 3:
+            top, low, top_right, low_right = tl.inline_asm_elementwise(
+                CODES.ptx[field],
+                "=r,=r,=r,=r,r,r,r",
+                [words[0], words[1], words[2]],
+                dtype=(tl.float16, tl.float16, tl.float16, tl.float16),
+                is_pure=True,
+                pack=2,
+            )
+        else:
+            top, low, top_right, low_right = tl.inline_asm_elementwise(
+                CODES.ptx[field],
+                "=r,=r,=r,=r,r",
+                [words[CODES.plane[field]]],
+                dtype=(tl.float16, tl.float16, tl.float16, tl.float16),
+                is_pure=True,
+                pack=2,
+            )
     else:
-        code = (words.to(tl.int32) >> CODES.bit[field]) & ((1 << CODES.bits) - 1)
-        return level_of(code, CODES.position[field], CODES)
+        nibbles = _nibbles(words, field, CODES)
+        above, below = tl.split(nibbles)
+        top, top_right = _columns(above, CODES)
+        low, low_right = _columns(below, CODES)
+    return tl.join(tl.join(top, low), tl.join(top_right, low_right))
+
+
+@triton.jit
+def _nibbles(words, field: tl.constexpr, CODES: tl.constexpr):
+    """Words with the codes of a field in their nibbles, int32."""
+    if CODES.bits == 3 and field == 3:
+        spare = (words[0].to(tl.int32) >> 3) & 0x1111
+        spare |= (words[1].to(tl.int32) >> 2) & 0x2222
+        return spare | ((words[2].to(tl.int32) >> 1) & 0x4444)
+    return (words[CODES.plane[field]].to(tl.int32) >> CODES.shift[field]) & CODES.mask
+
+
+@triton.jit
+def _columns(nibbles, CODES: tl.constexpr):
+    """Levels of the left and of the right two nibbles of words, each with a new last dimension."""
+    left = tl.join(_level(nibbles & 15, CODES), _level((nibbles >> 4) & 15, CODES))
+    right = tl.join(_level((nibbles >> 8) & 15, CODES), _level((nibbles >> 12) & 15, CODES))
+    return left, right
+
+
+@triton.jit
+def _level(code, CODES: tl.constexpr):
+    """The level of each code, fp16."""
+    count: tl.constexpr = len(CODES.levels)
+    level = tl.full(code.shape, CODES.levels[0], tl.float16)
+    for n in tl.static_range(1, count):
+        level = tl.where(code == n, CODES.levels[n], level).to(tl.float16)
+    return level
+
+
+@triton.jit
+def transposed(weights, WARPS: tl.constexpr, INLINE: tl.constexpr):
+    """Weights (WARPS, 16 tokens, 8 queries), fp16, as the matrix unit wants its other operand."""
+    if INLINE:  # lane (g, t) gives up row g and gets column g, in both halves of the tokens
+        halves = tl.inline_asm_elementwise(
+            "movmatrix.sync.aligned.m8n8.trans.b16 $0, $1;",
+            "=r,r",
+            [weights.reshape(WARPS, 2, 8, 8)],
+            dtype=tl.float16,
+            is_pure=True,
+            pack=2,
+        )
+        weights = halves.permute(0, 1, 3, 2).reshape(WARPS, 16, 8)
+    return weights
 
 
 @triton.jit
@@ -98,14 +136,35 @@ def valid(token, first, length):
 
 
 @triton.jit
-def scales_of(scales, tile, last, WARPS: tl.constexpr, F: tl.constexpr):
-    """Scales of a page for each warp, at most page `last`: F times (WARPS, 16), fp16.
+def scales_of(scales, tile, last, WARPS: tl.constexpr):
+    """Scales of a page for each warp, at most page `last`: fp16 (WARPS, 8, 4, 4 fields, 2 halves).
 
-    Undefined where nothing is stored, so that loads need not wait for a length.
+    By lane, as scores lie. Undefined where nothing is stored, so that loads wait for no length.
     """
-    page = tl.minimum(tile * WARPS + tl.arange(0, WARPS), last)
-    token = page[:, None] * (16 * F) + tl.arange(0, 16)[None, :]
-    loaded = ()
-    for s in tl.static_range(F):
-        loaded = loaded + (tl.load(scales + token + 16 * s),)
-    return loaded
+    lane = tl.arange(0, 32 * WARPS)
+    page = tl.minimum(tile * WARPS + lane // 32, last)
+    offset = page * PAGE + lane % 32 // 4 * 8
+    loaded = tl.load(scales + offset[:, None] + tl.arange(0, 8)[None, :])
+    return loaded.reshape(WARPS, 8, 4, 4, 2)
+
+
+@triton.jit
+def by_field(scales, WARPS: tl.constexpr):
+    """`scales_of` as a tuple of four (WARPS, 16, 8), fp32, alike for all queries."""
+    pairs = scales.to(tl.float32).reshape(WARPS, 8, 4, 2, 2, 2).permute(0, 1, 2, 5, 4, 3)
+    low, high = tl.split(pairs)  # fields 0 and 1, 2 and 3
+    first, second = tl.split(low)
+    third, fourth = tl.split(high)
+    return (
+        _for_queries(first, WARPS),
+        _for_queries(second, WARPS),
+        _for_queries(third, WARPS),
+        _for_queries(fourth, WARPS),
+    )
+
+
+@triton.jit
+def _for_queries(scale, WARPS: tl.constexpr):
+    """(WARPS, 8, 4, 2 halves) as (WARPS, 16, 8)."""
+    scale = tl.broadcast_to(scale.permute(0, 3, 1, 2)[:, :, :, :, None], (WARPS, 2, 8, 4, 2))
+    return scale.reshape(WARPS, 16, 8)

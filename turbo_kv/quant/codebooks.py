@@ -64,5 +64,4 @@ CODEBOOKS: dict[str, Callable[[int, int, torch.device | str], Codebook]] = {
     "trellis": _trellis,
     "query-trellis": _trellis,
     "fast": _scalar(fast.codebook),
-    "uniform": _scalar(fast.uniform_codebook),
 }

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 Centering = Literal["off", "bias", "mean"]
-Codebook = Literal["lloyd-max", "trellis", "query-trellis", "fast", "uniform"]
+Codebook = Literal["lloyd-max", "trellis", "query-trellis", "fast"]
 QjlBudget = Literal["on-top", "inside"]
 QjlOn = Literal["both", "keys"]
 
@@ -64,13 +64,10 @@ class QuantConfig:
     def for_values(self) -> "QuantConfig":
         """The choices as they apply to values.
 
-        No sketch when it is for keys alone. The fast codebook is uniform for values: their errors
-        average out, and a GPU then reads a code as it is. Not at 4 bits, where that costs most.
-        No query meets a value, so what heeds queries is the plain trellis for values.
+        No sketch when it is for keys alone. No query meets a value, so what heeds queries is the
+        plain trellis for values.
         """
         codebook = {"query-trellis": "trellis"}.get(self.codebook, self.codebook)
-        if codebook == "fast" and self.codebook_bits < MOST_BITS:
-            codebook = "uniform"
         return replace(self, qjl=self.qjl and self.qjl_on == "both", codebook=codebook)
 
     def to_dict(self) -> dict[str, Any]:
