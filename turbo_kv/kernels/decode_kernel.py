@@ -19,6 +19,7 @@ from turbo_kv.kernels.page_operands import (
     channel_at,
     key_field,
     scales_of,
+    tables_of,
     transposed,
     valid,
     value_field,
@@ -48,7 +49,7 @@ def _exact_dot(a, vectors):
 
 @triton.jit
 def _tile(
-    state, keys, values, key_scales, value_scales, queries, mean,
+    state, keys, values, key_scales, value_scales, queries, mean, tables,
     tile, stride, first, length, last,
     WARPS: tl.constexpr, D: tl.constexpr, KEYS: tl.constexpr, VALUES: tl.constexpr,
     CENTRED: tl.constexpr, WHOLE: tl.constexpr,
@@ -74,7 +75,7 @@ def _tile(
     by_key = by_field(key_scale, WARPS)
     scores = ()
     for s in tl.static_range(4):
-        score = tl.dot(key_field(key_words, s, WARPS, D, KEYS), queries) * by_key[s]
+        score = tl.dot(key_field(key_words, s, tables[0], WARPS, D, KEYS), queries) * by_key[s]
         if CENTRED:
             score = score + base
         if not WHOLE:
@@ -102,14 +103,14 @@ def _tile(
             scale = tl.where(there[:, :, None], scale, 0.0)
         weights = (weights * scale).to(tl.float16)
         weights = transposed(weights, WARPS, len(VALUES.ptx) > 0)
-        output = tl.dot(value_field(value_words, s, WARPS, D, VALUES), weights, output)
+        output = tl.dot(value_field(value_words, s, tables[1], WARPS, D, VALUES), weights, output)
     return key_words, key_scale, output, highest, sums, real, imag
 
 
 @triton.jit(do_not_specialize=["pages", "groups", "kv_heads"])
 def decode_split(
     query_states, keys, key_scales, values, value_scales, lengths, firsts,
-    key_matrix, key_mean, table, cos, sin,
+    key_matrix, key_mean, table, cos, sin, key_tables, value_tables,
     outputs, sums_out, scaling, pages, groups, kv_heads,
     WARPS: tl.constexpr, D: tl.constexpr, KEYS: tl.constexpr, VALUES: tl.constexpr,
     CENTRED: tl.constexpr, PADDED: tl.constexpr, PDL: tl.constexpr,
@@ -144,6 +145,7 @@ def decode_split(
     key_words = words_of(keys, begin, last, WARPS, D, KEYS)
     key_scale = scales_of(key_scales, begin, last, WARPS)
 
+    tables = (tables_of(key_tables, WARPS, KEYS), tables_of(value_tables, WARPS, VALUES))
     column = tl.arange(0, QUERIES)
     channel = tl.arange(0, D)
     rows = query_states + (head * groups + column)[None, :] * D
@@ -171,13 +173,13 @@ def decode_split(
     )
     for tile in range(begin, whole, splits):
         state = _tile(
-            state, keys, values, key_scales, value_scales, queries, mean,
+            state, keys, values, key_scales, value_scales, queries, mean, tables,
             tile, splits, first, length, last, WARPS, D, KEYS, VALUES, CENTRED, True,
         )  # fmt: skip
     begin += tl.cdiv(tl.maximum(whole - begin, 0), splits) * splits
     for tile in range(begin, end, splits):
         state = _tile(
-            state, keys, values, key_scales, value_scales, queries, mean,
+            state, keys, values, key_scales, value_scales, queries, mean, tables,
             tile, splits, first, length, last, WARPS, D, KEYS, VALUES, CENTRED, False,
         )  # fmt: skip
 

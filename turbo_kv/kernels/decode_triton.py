@@ -78,6 +78,10 @@ class PagedAttention:
         self.keys = codes(key_quantizer.codebook.centroids, peak=peak, inline=inline)
         self.value_matrix, peak = _matrix(value_quantizer)
         self.values = codes(value_quantizer.codebook.centroids, peak=peak, inline=inline)
+        self.tables = [
+            torch.tensor(side.tables, dtype=torch.int32, device=self.device).repeat_interleave(32)
+            for side in (self.keys, self.values)
+        ]
         self.cos, self.sin, self.table = cos, sin, None
         if cos is not None:
             self.table = phase_table(cos, sin)
@@ -125,7 +129,7 @@ class PagedAttention:
             *(keys.words, keys.scales, values.words, values.scales, keys.length, first),
             self.key_matrix,
             None if center is None else center.key_mean,
-            *(self.table, self.cos, self.sin),
+            *(self.table, self.cos, self.sin, *self.tables),
             *(parts, sums, scaling * LOG2_E),
             *(keys.words.shape[2], groups, kv_heads),
             WARPS=WARPS,

@@ -24,7 +24,9 @@ class Codes:
 
     levels: of every code, fp16 numbers; times `gain` they are the centroids.
     plane, shift, mask: where the codes of each field lie in nibbles; field 3 of 3 bits is spread.
-    ptx: for each field from words ($4..) to levels ($0 top left, $1 below, $2 top right, $3); or ().
+    tables: the bytes of levels in words, which a kernel keeps in registers.
+    ptx: for each field from words ($4..) and tables to levels ($0 top left, $1 below, $2 top right,
+    $3); or () for a kernel that goes without.
     room: log2 of what weights are raised by, so that weight times scale stays normal in fp16.
     peak: what the entries of the rotation matrix were divided by.
     """
@@ -35,6 +37,7 @@ class Codes:
     plane: tuple[int, ...]
     shift: tuple[int, ...]
     mask: int
+    tables: tuple[int, ...]
     ptx: tuple[str, ...]
     room: float
     peak: float
@@ -50,6 +53,8 @@ def codes(centroids: Tensor, *, peak: float, inline: bool) -> Codes:
     if bits == 4 and not torch.allclose(-centroids.flip(0), centroids, rtol=TOLERANCE):
         raise ValueError("the codebook is not symmetric about 0; the kernel reads symmetric ones")
     levels = _levels(centroids)
+    tables = _tables(levels)
+    short = len(tables) == _table_words(True, bits)
     gain = (levels @ centroids / (levels @ levels)).item()
     fields = range(4)
     return Codes(
@@ -59,7 +64,8 @@ def codes(centroids: Tensor, *, peak: float, inline: bool) -> Codes:
         plane=tuple(field // 2 if bits == 2 else field for field in fields),
         shift=tuple(2 * (field % 2) if bits == 2 else 0 for field in fields),
         mask=0x1111 * (2**bits - 1),
-        ptx=tuple(_ptx(levels.tolist(), bits, field) for field in fields) if inline else (),
+        tables=tables,
+        ptx=tuple(_ptx(short, bits, field) for field in fields) if inline else (),
         room=math.log2(gain) + ROOM,
         peak=peak,
     )
@@ -81,21 +87,24 @@ def _without_lower_byte(numbers: Tensor) -> Tensor:
     return ((bits + 0x80) & ~0xFF).to(torch.int16).view(torch.half).double()
 
 
-def _ptx(levels: list[float], bits: int, field: int) -> str:
-    lower, upper = zip(*(struct.pack("<e", level) for level in levels), strict=True)
-    tables = {"a": upper} | ({"b": lower} if any(lower) else {})
-    lines = [".reg .b32 x, y, m, p, q, a, b;", *_nibbles(bits, field)]
+def _ptx(short: bool, bits: int, field: int) -> str:
+    """From words and the words of tables, each twice (Triton passes what two lanes of pairs get)."""
+    first = 4 + (3 if (bits, field) == (3, 3) else 1)
+    words = [f"${first + 2 * n}" for n in range(_table_words(short, bits))]
+    each = 2 * (2 if bits == 4 else 1)  # words of one table
+    tables = {"a": words[:each]} | ({} if short else {"b": words[each:]})
+    lines = [".reg .b32 x, y, m, q, a, b;", *_nibbles(bits, field)]
     for outputs in (("$0", "$2"), ("$1", "$3")):
         if bits == 4:
             lines.append("prmt.b32 m, 0xFF00, 0, y;")  # all ones where codes are 8 or more
         for name, table in tables.items():
-            lines.append(_pick(name, table[:8]))
+            lines.append(f"prmt.b32 {name}, {table[0]}, {table[1]}, x;")
             if bits == 4:
-                lines += [f"mov.b32 q, {name};", _pick(name, table[8:])]
-                lines.append(f"lop3.b32 {name}, q, {name}, m, 0xD8;")  # m ? {name} : q
+                lines.append(f"prmt.b32 q, {table[2]}, {table[3]}, x;")
+                lines.append(f"lop3.b32 {name}, {name}, q, m, 0xD8;")  # m ? q : {name}
         for output, pair in zip(outputs, ((0, 1), (2, 3)), strict=True):
-            lines.append(_pair(output, pair, both="b" in tables))
-        lines.append("shr.u32 x, x, 16; shr.u32 y, y, 16;")
+            lines.append(_pair(output, pair, short))
+        lines.append("mul.hi.u32 x, x, 65536; mul.hi.u32 y, y, 65536;")  # a shift, off the ALU
     return "\n".join(("{", *lines, "}"))
 
 
@@ -106,22 +115,30 @@ def _nibbles(bits: int, field: int) -> list[str]:
     if bits == 3 and field == 3:
         return [
             "mov.b32 y, 0; shr.u32 x, $4, 3; and.b32 x, x, 0x11111111;",
-            "shr.u32 p, $5, 2; lop3.b32 x, p, 0x22222222, x, 0xEA;",  # (p & mask) | x
-            "shr.u32 p, $6, 1; lop3.b32 x, p, 0x44444444, x, 0xEA;",
+            "shr.u32 q, $5, 2; lop3.b32 x, q, 0x22222222, x, 0xEA;",  # (q & mask) | x
+            "shr.u32 q, $6, 1; lop3.b32 x, q, 0x44444444, x, 0xEA;",
         ]
     mask, shift = 0x11111111 * (2**bits - 1), 2 * (field % 2) if bits == 2 else 0
     return [f"mov.b32 y, 0; shr.u32 x, $4, {shift}; and.b32 x, x, 0x{mask:08X};"]
 
 
-def _pick(name: str, table: tuple[int, ...]) -> str:
-    """PTX that puts into `name` a byte of the table for each of the lower four nibbles of x."""
-    low, high = (int.from_bytes(bytes(part), "little") for part in (table[:4], table[4:]))
-    return f"mov.b32 p, 0x{low:08X}; mov.b32 {name}, 0x{high:08X}; prmt.b32 {name}, p, {name}, x;"
-
-
-def _pair(output: str, pair: tuple[int, int], both: bool) -> str:
+def _pair(output: str, pair: tuple[int, int], short: bool) -> str:
     """PTX that makes two levels of bytes of a, the upper ones, and of b or zeros."""
     first, second = pair
-    if both:
-        return f"prmt.b32 {output}, a, b, 0x{second}{second + 4}{first}{first + 4};"
-    return f"prmt.b32 {output}, a, 0, 0x{second}4{first}4;"
+    if short:
+        return f"prmt.b32 {output}, a, 0, 0x{second}4{first}4;"
+    return f"prmt.b32 {output}, a, b, 0x{second}{second + 4}{first}{first + 4};"
+
+
+def _table_words(short: bool, bits: int) -> int:
+    return (1 if short else 2) * (4 if bits == 4 else 2)
+
+
+def _tables(levels: Tensor) -> tuple[int, ...]:
+    """Words of the upper bytes of fp16 levels, then, if there are any, of the lower ones."""
+    lower, upper = zip(*(struct.pack("<e", level) for level in levels.tolist()), strict=True)
+    words = ()
+    for table in (upper, lower) if any(lower) else (upper,):
+        padded = bytes(table).ljust(8, b"\0")
+        words += struct.unpack(f"<{len(padded) // 4}i", padded)
+    return words

@@ -37,49 +37,50 @@ def words_of(words, tile, last, WARPS: tl.constexpr, D: tl.constexpr, CODES: tl.
 
 
 @triton.jit
-def key_field(words, field: tl.constexpr, WARPS: tl.constexpr, D: tl.constexpr, CODES: tl.constexpr):
+def key_field(
+    words, field: tl.constexpr, tables, WARPS: tl.constexpr, D: tl.constexpr, CODES: tl.constexpr
+):
     """Levels of a field of key words, fp16 (WARPS, 16 tokens, D)."""
-    levels = _levels(words, field, CODES).permute(1, 6, 2, 0, 4, 7, 3, 5)
+    levels = _levels(words, field, tables, CODES).permute(1, 6, 2, 0, 4, 7, 3, 5)
     return levels.reshape(WARPS, 16, D)
 
 
 @triton.jit
 def value_field(
-    words, field: tl.constexpr, WARPS: tl.constexpr, D: tl.constexpr, CODES: tl.constexpr
+    words, field: tl.constexpr, tables, WARPS: tl.constexpr, D: tl.constexpr, CODES: tl.constexpr
 ):
     """Levels of a field of value words, fp16 (WARPS, D, 16 tokens)."""
-    levels = _levels(words, field, CODES).permute(1, 0, 4, 6, 2, 7, 3, 5)
+    levels = _levels(words, field, tables, CODES).permute(1, 0, 4, 6, 2, 7, 3, 5)
     return levels.reshape(WARPS, D, 16)
 
 
 @triton.jit
-def _levels(words, field: tl.constexpr, CODES: tl.constexpr):
+def _levels(words, field: tl.constexpr, tables, CODES: tl.constexpr):
     """fp16 (D / 64, WARPS, g, t, operand, column % 2, row / 8, column / 8)."""
     if len(CODES.ptx):
         if CODES.bits == 3 and field == 3:
-            top, low, top_right, low_right = tl.inline_asm_elementwise(
-                CODES.ptx[field],
-                "=r,=r,=r,=r,r,r,r",
-                [words[0], words[1], words[2]],
-                dtype=(tl.float16, tl.float16, tl.float16, tl.float16),
-                is_pure=True,
-                pack=2,
-            )
+            taken = (words[0], words[1], words[2])
         else:
-            top, low, top_right, low_right = tl.inline_asm_elementwise(
-                CODES.ptx[field],
-                "=r,=r,=r,=r,r",
-                [words[CODES.plane[field]]],
-                dtype=(tl.float16, tl.float16, tl.float16, tl.float16),
-                is_pure=True,
-                pack=2,
-            )
+            taken = (words[CODES.plane[field]],)
+        top, low, top_right, low_right = tl.inline_asm_elementwise(
+            CODES.ptx[field],
+            "=r,=r,=r,=r" + ",r" * (len(taken) + 2 * len(tables)),
+            taken + tables,
+            dtype=(tl.float16, tl.float16, tl.float16, tl.float16),
+            is_pure=True,
+            pack=2,
+        )
     else:
         nibbles = _nibbles(words, field, CODES)
         above, below = tl.split(nibbles)
         top, top_right = _columns(above, CODES)
         low, low_right = _columns(below, CODES)
-    return tl.join(tl.join(top, low), tl.join(top_right, low_right))
+    levels = tl.join(tl.join(top, low), tl.join(top_right, low_right))
+    if len(CODES.ptx):  # nothing; but Triton, seeing a join, would spread operands over more lanes
+        levels = tl.inline_asm_elementwise(
+            "mov.b16 $0, $1;", "=h,h", [levels], dtype=tl.float16, is_pure=False, pack=1
+        )
+    return levels
 
 
 @triton.jit
@@ -168,3 +169,14 @@ def _for_queries(scale, WARPS: tl.constexpr):
     """(WARPS, 8, 4, 2 halves) as (WARPS, 16, 8)."""
     scale = tl.broadcast_to(scale.permute(0, 3, 1, 2)[:, :, :, :, None], (WARPS, 2, 8, 4, 2))
     return scale.reshape(WARPS, 16, 8)
+
+
+@triton.jit
+def tables_of(tables, WARPS: tl.constexpr, CODES: tl.constexpr):
+    """The words of a codebook's tables, of which every lane reads its own copy (·, 32)."""
+    count: tl.constexpr = len(CODES.tables)
+    lane = (tl.arange(0, 32 * WARPS) % 32).reshape(1, WARPS, 8, 4, 1, 1)
+    loaded = ()
+    for n in tl.static_range(count):
+        loaded = loaded + (tl.load(tables + 32 * n + lane),)
+    return loaded
