@@ -77,13 +77,13 @@ def _tile(
     for s in tl.static_range(4):
         score = tl.dot(key_field(key_words, s, tables[0], WARPS, D, KEYS), queries) * by_key[s]
         if CENTRED:
-            score = score + base
+            score = add_mean(
+                score + base, mean[0], turned_real, turned_imag, tile, s, WARPS, D
+            )
         if not WHOLE:
             there = valid(token + 16 * s, first, length)
             score = tl.where(there[:, :, None], score, EMPTY)
         scores = scores + (score,)
-    if CENTRED:
-        scores = add_mean(scores, mean[0], turned_real, turned_imag, tile, WARPS, D, 4)
     key_words = words_of(keys, tile + stride, last, WARPS, D, KEYS)
     key_scale = scales_of(key_scales, tile + stride, last, WARPS)
     highest = tl.maximum(scores[0], scores[1])
