@@ -9,20 +9,20 @@ pytest.importorskip("triton", reason="Triton has no wheel for this platform")
 
 from pages_on_device import DEVICE, cos_sin, normal
 
-from turbo_kv.kernels.pages import empty_pages, page_tokens, to_dense
+from turbo_kv.kernels.pages import PAGE, empty_pages, to_dense
 from turbo_kv.kernels.quantize_triton import append, tables
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.packing import unpack
 from turbo_kv.quant.quantizer import TurboQuantizer
 
-LARGEST = 2**21  # what a level's square is weighted with
+LARGEST = 2**20  # what a level's square is weighted with
 NEAR = 1e-5  # of a boundary, in units of a coordinate's standard deviation
 
 
 def poisoned(shape, bits):
     """Pages of keys and values with one length, full of rubbish."""
-    pages = tuple(empty_pages(shape, bits, DEVICE) for _ in range(2))
+    pages = tuple(empty_pages(shape, bits, side, DEVICE) for side in ("keys", "values"))
     for side in pages:
         side.words.fill_(-1)
         side.scales.fill_(float("nan"))
@@ -119,7 +119,7 @@ def test_vectors_of_zeros_and_infinities_are_told_by_their_scales():
     keys = normal(1, 1, 4, 64)
     keys[:, :, 1] = 0
     keys[:, :, 2, 5] = float("inf")
-    pages = poisoned((1, 1, page_tokens(3), 64), 3)
+    pages = poisoned((1, 1, PAGE, 64), 3)
     write((keys, keys), pages, (quantizer,) * 2, None, (0, 4))
     for side in pages:
         assert side.scales[0, 0, 1] == 0
