@@ -33,11 +33,14 @@ from turbo_kv.kernels.token_tiles import (
     as_stored,
     by_token,
     grouped,
+    hadamard,
     mix_channels,
     mix_groups,
+    mix_tokens,
+    mixed_mean,
     over_channels,
+    squared,
     tile,
-    twice,
     words_of,
 )
 from turbo_kv.quant.centering import Center
@@ -48,6 +51,7 @@ FIELDS = tl.constexpr(layout.FIELDS)
 WEIGHT = tl.constexpr(2.0**20)  # the square of the largest level, 7.5, stays below 2^23
 WHOLE = tl.constexpr(2.0**23)  # fp32 counts by ones from here on
 WHOLE_BITS = tl.constexpr(0x4B000000)  # of that number
+MINUS_ONE = tl.constexpr(-0x40800000)  # the bits of -1
 
 
 def append(
@@ -171,32 +175,28 @@ def _page(  # noqa: PLR0917
     TOKENS: which dimension of an operand they are, 0 for keys and 1 for values.
     """
     GROUPS: tl.constexpr = D // 16
-    CHUNKS: tl.constexpr = D // 32
-    group = tl.arange(0, GROUPS)[:, None, None]
+    HALF: tl.constexpr = D // 2  # channels, whom RoPE turns with those of the other half
+    group = tl.arange(0, GROUPS // 2)[:, None, None]
     place = tl.arange(0, GROUP)[None, None, :]
     channels = group // 2 * 32 + group % 2 * 4  # as `grouped` has them
     channels += place // 2 % 4 * 8 + place // 8 * 2 + place % 2
-    # Signs of the rotation, negated, and in the page's frame what centring adds: M, and the P that
-    # RoPE pairs with it, so that to token n it is M cos θn + P sin θn.
-    signs = tl.where(tl.load(matrix + channels * matrix_row) > 0, -1.0, 1.0)
-    NUMBER: tl.constexpr = (
-        tl.int16 if states.dtype.element_ty.primitive_bitwidth == 16 else tl.int32
-    )
-    TOP: tl.constexpr = states.dtype.element_ty.primitive_bitwidth - 1
-    flips = ((signs < 0).to(tl.int32) << TOP).to(NUMBER)
+    left_signs = _signs(matrix + channels * matrix_row)
+    right_signs = _signs(matrix + (channels + HALF) * matrix_row)
     if CENTRED:
-        center = -tl.load(mean + channels).to(tl.float32)
-        if TOKENS == 0:
-            pair = first * D + channels % (D // 2)
-            page_cos, page_sin = tl.load(cos + pair), tl.load(sin + pair)
-            other = tl.load(mean + (channels + D // 2) % D).to(tl.float32)
-            other = tl.where(channels < D // 2, other, -other)
-            partner = (other * page_cos - center * page_sin) * signs
-            center = (center * page_cos + other * page_sin) * signs
-        else:
-            center = tl.broadcast_to(center * signs, (GROUPS, 16, GROUP))
-            center = mix_channels(center, tl.zeros((GROUPS, 16, 16), tl.float32), 1)
-            center = tl.max(center, 2)[:, :, None]  # tokens are alike
+        left_mean = tl.load(mean + channels).to(tl.float32)
+        right_mean = tl.load(mean + channels + HALF).to(tl.float32)
+        if TOKENS == 0:  # turned to the page's frame
+            page_cos, page_sin = tl.load(cos + first * D + channels), tl.load(sin + first * D + channels)
+            real = left_mean * page_cos - right_mean * page_sin
+            imag = right_mean * page_cos + left_mean * page_sin
+    if TOKENS == 1:
+        left_matrix = hadamard()[None, :, :] * left_signs
+        right_matrix = hadamard()[None, :, :] * right_signs
+        left_added = tl.zeros((GROUPS // 2, 16, 16), tl.float32)
+        right_added = left_added
+        if CENTRED:
+            left_added = mixed_mean(left_matrix, left_mean)
+            right_added = mixed_mean(right_matrix, right_mean)
 
     # Fields that others share their words with go first and wait.
     waiting = tl.zeros((GROUPS, 8, 4), tl.int32)
@@ -206,31 +206,33 @@ def _page(  # noqa: PLR0917
         begin = first + 16 * field
         word = tl.zeros((GROUPS, 8, 4), tl.int32)
         if _new(begin, start, stop):
-            token, channel = tile(begin, CHUNKS, 32)
+            token, channel = tile(begin, HALF // 32, 32)
             there = (token >= start) & (token < stop)
             at = states + (token - start).to(tl.int64) * row_stride + channel
-            x = grouped(tl.load(at, mask=there, other=0.0), CHUNKS, 32).to(NUMBER, bitcast=True)
-            x = (x ^ flips).to(states.dtype.element_ty, bitcast=True)
-            y = tl.zeros((GROUPS, 16, 16), tl.float32)
-            if CENTRED:
-                if TOKENS == 0:
-                    token, channel = tile(16 * field, CHUNKS // 2, 4)
-                    table = token * D + channel
-                    c = twice(grouped(tl.load(cos + table), CHUNKS // 2, 4))
-                    s = twice(grouped(tl.load(sin + table), CHUNKS // 2, 4))
-                    x = x.to(tl.float32) + center * c + partner * s
-                else:
-                    y = y + center
-            y = mix_groups(mix_channels(x, y, TOKENS), GROUPS)
+            left = grouped(tl.load(at, mask=there, other=0.0), HALF // 32, 32)
+            right = grouped(tl.load(at + HALF, mask=there, other=0.0), HALF // 32, 32)
+            if TOKENS == 0:
+                left, right = left.to(tl.float32), right.to(tl.float32)
+                if CENTRED:
+                    token, channel = tile(16 * field, HALF // 32, 4)
+                    c = grouped(tl.load(cos + token * D + channel), HALF // 32, 4)
+                    s = grouped(tl.load(sin + token * D + channel), HALF // 32, 4)
+                    left = left - real * c + imag * s
+                    right = right - imag * c - real * s
+                left, right = mix_tokens(left * left_signs), mix_tokens(right * right_signs)
+            else:
+                left = mix_channels(left_matrix, left.permute(0, 2, 1), left_added)
+                right = mix_channels(right_matrix, right.permute(0, 2, 1), right_added)
+            y = mix_groups(left, right)
 
-            square = over_channels(y * y, TOKENS)
+            square = over_channels(squared(y), TOKENS)
             norm = by_token(tl.sqrt(square), TOKENS)
             level = tl.full((GROUPS, 16, 16), WHOLE + TABLES[1][0], tl.float32)
             for n in tl.static_range(2 ** (BITS - 1) - 1):
                 step = tl.clamp(tl.abs(y) - TABLES[0][n] * norm, 0.0, 1.0)
                 level += step * (TABLES[1][n + 1] - TABLES[1][n])
             level = level.to(tl.int32, bitcast=True)
-            total = over_channels(level - WHOLE_BITS, TOKENS)
+            total = over_channels(tl.sum(level - WHOLE_BITS, 0), TOKENS)
             new = (begin + slot >= start) & (begin + slot < stop)
             scale = tl.sqrt(square / total.to(tl.float32) * WEIGHT) / RAISED
             tl.store(
@@ -267,6 +269,13 @@ def _page(  # noqa: PLR0917
                 kept = tl.broadcast_to(by_token(low | high, TOKENS), (GROUPS, 16, 16))
                 stored |= tl.load(at) & as_stored(words_of(kept))
             tl.store(at, stored)
+
+
+@triton.jit
+def _signs(entries):
+    """Signs of a row of the rotation, negated."""
+    signs = tl.load(entries).to(tl.int32, bitcast=True) >> 31 << 31
+    return (signs ^ MINUS_ONE).to(tl.float32, bitcast=True)
 
 
 @triton.jit

@@ -47,69 +47,67 @@ def grouped(x, CHUNKS: tl.constexpr, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def twice(x):
-    """x below itself: both halves of RoPE turn alike."""
-    count: tl.constexpr = x.shape[0]
-    whole = tl.broadcast_to(x[None, :, :, :], (2, count, 16, 16))
-    return whole.reshape(2 * count, 16, 16)
+def mix_tokens(x):
+    """Rows of 16 channels (D/16, 16 tokens, 16), fp32, times H_16.
+
+    They go as their upper ten bits of mantissa, then the rest, which both are tf32 numbers.
+    """
+    rows: tl.constexpr = x.shape[0] * 16
+    flat = x.reshape(rows, 16)
+    upper = (flat.to(tl.int32, bitcast=True) & ~0x1FFF).to(tl.float32, bitcast=True)
+    matrix = hadamard()
+    mixed = tl.dot(upper, matrix, input_precision="tf32")
+    mixed = tl.dot(flat - upper, matrix, mixed, input_precision="tf32")
+    return mixed.reshape(rows // 16, 16, 16)
 
 
 @triton.jit
-def mix_channels(x, added, TOKENS: tl.constexpr):
-    """Groups of 16 channels (D/16, 16 tokens, 16), each mixed by H_16, and `added` to it, fp32.
+def mix_channels(matrix, x, added):
+    """A matrix (D/16, 16, 16) of powers of two times columns of 16 channels, and what is `added`.
 
-    Numbers of 16 bits are exact; fp32 goes as its upper ten bits of mantissa, then the rest, which
-    both are tf32 numbers.
+    As exact as `mix_tokens`; numbers of 16 bits need no second product.
     """
-    count: tl.constexpr = x.shape[0]
-    if TOKENS == 0:
-        x = x.reshape(count * 16, 16)
-        added = added.reshape(count * 16, 16)
-    else:
-        x = x.permute(2, 0, 1).reshape(16, count * 16)
-        added = added.permute(1, 0, 2).reshape(16, count * 16)
     if x.dtype == tl.float32:
         upper = (x.to(tl.int32, bitcast=True) & ~0x1FFF).to(tl.float32, bitcast=True)
-        mixed = _product(upper, added, TOKENS)
-        mixed = _product(x - upper, mixed, TOKENS)
+        mixed = tl.dot(matrix, upper, added, input_precision="tf32")
+        mixed = tl.dot(matrix, x - upper, mixed, input_precision="tf32")
     elif x.dtype == tl.bfloat16 and not INTERPRETED:
-        mixed = _product(x, added, TOKENS)
+        mixed = tl.dot(matrix.to(tl.bfloat16), x, added)
     else:
-        mixed = _product(x.to(tl.float32), added, TOKENS)
-    if TOKENS == 0:
-        mixed = mixed.reshape(count, 16, 16)
-    else:
-        mixed = mixed.reshape(16, count, 16).permute(1, 0, 2)
+        mixed = tl.dot(matrix, x.to(tl.float32), added, input_precision="tf32")
     return mixed
 
 
 @triton.jit
-def _product(x, added, TOKENS: tl.constexpr):
-    """x H_16 for rows of tokens, H_16 x for columns, and `added`."""
-    matrix = _hadamard().to(x.dtype)
-    first, second = (x, matrix) if TOKENS == 0 else (matrix, x)
-    return tl.dot(first, second, added, input_precision="tf32")
+def mixed_mean(matrix, mean):
+    """The matrix times a mean (N, 1, 16), subtracted from every token: (N, 16, 16)."""
+    shape: tl.constexpr = matrix.shape
+    columns = tl.broadcast_to(-mean, shape).permute(0, 2, 1)
+    mixed = mix_channels(matrix, columns, tl.zeros(shape, tl.float32))
+    return tl.broadcast_to(tl.max(mixed, 2)[:, :, None], shape)  # columns are alike
 
 
 @triton.jit
-def _hadamard():
+def mix_groups(left, right):
+    """The Walsh-Hadamard transform over the groups of both halves, (D/16, 16, 16), unnormalized."""
+    HALF: tl.constexpr = left.shape[0]
+    y = tl.join(left + right, left - right).permute(3, 0, 1, 2).reshape(2 * HALF, 16, 16)
+    for level in tl.static_range(2):
+        if 2**level < HALF:
+            y = y.reshape(HALF // 2**level, 2, 2**level, 16, 16).permute(0, 2, 3, 4, 1)
+            left, right = tl.split(y)
+            y = tl.join(left + right, left - right).permute(0, 4, 1, 2, 3)
+            y = y.reshape(2 * HALF, 16, 16)
+    return y
+
+
+@triton.jit
+def hadamard():
     """H_16, of ±RAISED: entry (i, j) is negative where i & j has an odd number of ones."""
     common = tl.arange(0, 16)[:, None] & tl.arange(0, 16)[None, :]
     common ^= common >> 2
     common ^= common >> 1
     return tl.where((common & 1) == 0, RAISED, -RAISED)
-
-
-@triton.jit
-def mix_groups(y, GROUPS: tl.constexpr):
-    """The Walsh-Hadamard transform over the groups (GROUPS, 16, 16), unnormalized."""
-    for level in tl.static_range(3):
-        if 2**level < GROUPS:
-            y = y.reshape(GROUPS // 2 ** (level + 1), 2, 2**level, 16, 16).permute(0, 2, 3, 4, 1)
-            left, right = tl.split(y)
-            y = tl.join(left + right, left - right).permute(0, 4, 1, 2, 3)
-            y = y.reshape(GROUPS, 16, 16)
-    return y
 
 
 @triton.jit
@@ -119,9 +117,32 @@ def by_token(x, TOKENS: tl.constexpr):
 
 
 @triton.jit
+def squared(y):
+    """The sum of squares over the groups: (16, 16) of (D/16, 16, 16)."""
+    count: tl.constexpr = y.shape[0]
+    groups = (y,)
+    for level in tl.static_range(3):
+        if 2**level < count:
+            parts = ()
+            for n in tl.static_range(2**level):
+                parts = parts + _halves(groups[n])
+            groups = parts
+    total = groups[0] * groups[0]
+    for n in tl.static_range(1, count):
+        total += groups[n] * groups[n]
+    return total.reshape(16, 16)
+
+
+@triton.jit
+def _halves(x):
+    """The first and the second half of the groups."""
+    return tl.split(x.reshape(2, x.shape[0] // 2, 16, 16).permute(1, 2, 3, 0))
+
+
+@triton.jit
 def over_channels(x, TOKENS: tl.constexpr):
-    """Sums (16,) over the channels of operands (D/16, 16, 16)."""
-    return tl.sum(tl.sum(x, 0), 1 - TOKENS)
+    """Sums (16,) over the channels of an operand (16, 16)."""
+    return tl.sum(x, 1 - TOKENS)
 
 
 @triton.jit
