@@ -220,21 +220,24 @@ def _page(  # noqa: PLR0917
                     left = left - real * c + imag * s
                     right = right - imag * c - real * s
                 left, right = mix_tokens(left * left_signs), mix_tokens(right * right_signs)
+                y = mix_groups(left + right, left - right)
             else:
-                left = mix_channels(left_matrix, left.permute(0, 2, 1), left_added)
-                right = mix_channels(right_matrix, right.permute(0, 2, 1), right_added)
-            y = mix_groups(left, right)
+                left, right = left.permute(0, 2, 1), right.permute(0, 2, 1)
+                total = mix_channels(right_matrix, right, mix_channels(left_matrix, left, left_added + right_added))
+                rest = mix_channels(-right_matrix, right, mix_channels(left_matrix, left, left_added - right_added))
+                y = mix_groups(total, rest)
 
             square = over_channels(squared(y), TOKENS)
-            norm = by_token(tl.sqrt(square), TOKENS)
+            norms = tl.sqrt(square)
+            norm = by_token(norms, TOKENS)
             level = tl.full((GROUPS, 16, 16), WHOLE + TABLES[1][0], tl.float32)
             for n in tl.static_range(2 ** (BITS - 1) - 1):
                 step = tl.clamp(tl.abs(y) - TABLES[0][n] * norm, 0.0, 1.0)
                 level += step * (TABLES[1][n + 1] - TABLES[1][n])
             level = level.to(tl.int32, bitcast=True)
-            total = over_channels(tl.sum(level - WHOLE_BITS, 0), TOKENS)
+            sums = over_channels(tl.sum(level - WHOLE_BITS, 0), TOKENS)
             new = (begin + slot >= start) & (begin + slot < stop)
-            scale = tl.sqrt(square / total.to(tl.float32) * WEIGHT) / RAISED
+            scale = norms * tl.rsqrt(sums.to(tl.float32)) * (WEIGHT**0.5 / RAISED)
             tl.store(
                 scales + slot % 8 * 8 + field * 2 + slot // 8, scale.to(tl.float16), mask=new
             )

@@ -91,7 +91,7 @@ def mixed_mean(matrix, mean):
 def mix_groups(left, right):
     """The Walsh-Hadamard transform over the groups of both halves, (D/16, 16, 16), unnormalized."""
     HALF: tl.constexpr = left.shape[0]
-    y = tl.join(left + right, left - right).permute(3, 0, 1, 2).reshape(2 * HALF, 16, 16)
+    y = tl.join(left, right).permute(3, 0, 1, 2).reshape(2 * HALF, 16, 16)
     for level in tl.static_range(2):
         if 2**level < HALF:
             y = y.reshape(HALF // 2**level, 2, 2**level, 16, 16).permute(0, 2, 3, 4, 1)
