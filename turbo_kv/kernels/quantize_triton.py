@@ -39,7 +39,7 @@ from turbo_kv.kernels.token_tiles import (
     mix_tokens,
     mixed_mean,
     over_channels,
-    squared,
+    side_by_side,
     tile,
     words_of,
 )
@@ -199,12 +199,12 @@ def _page(  # noqa: PLR0917
             right_added = mixed_mean(right_matrix, right_mean)
 
     # Fields that others share their words with go first and wait.
-    waiting = tl.zeros((GROUPS, 8, 4), tl.int32)
+    waiting = tl.zeros((8, 4, GROUPS), tl.int32)
     slot = tl.arange(0, 16)
     for turn in range(0, FIELDS):
         field = (turn + 3) % 4 if BITS == 3 else turn ^ 1 if BITS == 2 else turn
         begin = first + 16 * field
-        word = tl.zeros((GROUPS, 8, 4), tl.int32)
+        word = tl.zeros((8, 4, GROUPS), tl.int32)
         if _new(begin, start, stop):
             token, channel = tile(begin, HALF // 32, 32)
             there = (token >= start) & (token < stop)
@@ -220,30 +220,38 @@ def _page(  # noqa: PLR0917
                     left = left - real * c + imag * s
                     right = right - imag * c - real * s
                 left, right = mix_tokens(left * left_signs), mix_tokens(right * right_signs)
-                y = mix_groups(left + right, left - right)
+                upper, lower = left + right, left - right
             else:
                 left, right = left.permute(0, 2, 1), right.permute(0, 2, 1)
-                total = mix_channels(right_matrix, right, mix_channels(left_matrix, left, left_added + right_added))
-                rest = mix_channels(-right_matrix, right, mix_channels(left_matrix, left, left_added - right_added))
-                y = mix_groups(total, rest)
+                upper = mix_channels(left_matrix, left, left_added + right_added)
+                upper = mix_channels(right_matrix, right, upper)
+                lower = mix_channels(left_matrix, left, left_added - right_added)
+                lower = mix_channels(-right_matrix, right, lower)
+            y = mix_groups(upper) + mix_groups(lower)
 
-            square = over_channels(squared(y), TOKENS)
-            norms = tl.sqrt(square)
+            square = y[0] * y[0]
+            for n in tl.static_range(1, GROUPS):
+                square += y[n] * y[n]
+            norms = tl.sqrt(over_channels(square, TOKENS))
             norm = by_token(norms, TOKENS)
-            level = tl.full((GROUPS, 16, 16), WHOLE + TABLES[1][0], tl.float32)
-            for n in tl.static_range(2 ** (BITS - 1) - 1):
-                step = tl.clamp(tl.abs(y) - TABLES[0][n] * norm, 0.0, 1.0)
-                level += step * (TABLES[1][n + 1] - TABLES[1][n])
-            level = level.to(tl.int32, bitcast=True)
-            sums = over_channels(tl.sum(level - WHOLE_BITS, 0), TOKENS)
             new = (begin + slot >= start) & (begin + slot < stop)
-            scale = norms * tl.rsqrt(sums.to(tl.float32)) * (WEIGHT**0.5 / RAISED)
-            tl.store(
-                scales + slot % 8 * 8 + field * 2 + slot // 8, scale.to(tl.float16), mask=new
-            )
-            above = y.to(tl.int32, bitcast=True) >> 31
             inside = by_token(tl.where(new, 2**BITS - 1, 0), TOKENS)
-            word = words_of((level ^ ~above) & inside)
+            total = tl.zeros((16, 16), tl.int32)
+            words_of_groups = ()
+            for n in tl.static_range(GROUPS):
+                level = tl.full((16, 16), WHOLE + TABLES[1][0], tl.float32)
+                for m in tl.static_range(2 ** (BITS - 1) - 1):
+                    step = tl.clamp(tl.abs(y[n]) - TABLES[0][m] * norm, 0.0, 1.0)
+                    level += step * (TABLES[1][m + 1] - TABLES[1][m])
+                level = level.to(tl.int32, bitcast=True)
+                total += level - WHOLE_BITS
+                above = y[n].to(tl.int32, bitcast=True) >> 31
+                words_of_groups = words_of_groups + (words_of((level ^ ~above) & inside),)
+            word = side_by_side(words_of_groups)
+            total = over_channels(total, TOKENS).to(tl.float32)
+            scale = norms * tl.rsqrt(total) * (WEIGHT**0.5 / RAISED)
+            place_of = scales + slot % 8 * 8 + field * 2 + slot // 8
+            tl.store(place_of, scale.to(tl.float16), mask=new)
 
         if BITS == 3:
             beside = first + 48  # of which tokens the spare bits are
@@ -269,8 +277,9 @@ def _page(  # noqa: PLR0917
             if first < start:
                 low = tl.where(begin + slot < start, 2**BITS - 1, 0)
                 high = tl.where(beside + slot < start, 15 & (-1 << BITS), 0)
-                kept = tl.broadcast_to(by_token(low | high, TOKENS), (GROUPS, 16, 16))
-                stored |= tl.load(at) & as_stored(words_of(kept))
+                kept = words_of(tl.broadcast_to(by_token(low | high, TOKENS), (16, 16)))
+                kept = tl.broadcast_to(kept[:, :, None], (8, 4, GROUPS))
+                stored |= tl.load(at) & as_stored(kept)
             tl.store(at, stored)
 
 

@@ -88,17 +88,22 @@ def mixed_mean(matrix, mean):
 
 
 @triton.jit
-def mix_groups(left, right):
-    """The Walsh-Hadamard transform over the groups of both halves, (D/16, 16, 16), unnormalized."""
-    HALF: tl.constexpr = left.shape[0]
-    y = tl.join(left, right).permute(3, 0, 1, 2).reshape(2 * HALF, 16, 16)
-    for level in tl.static_range(2):
-        if 2**level < HALF:
-            y = y.reshape(HALF // 2**level, 2, 2**level, 16, 16).permute(0, 2, 3, 4, 1)
-            left, right = tl.split(y)
-            y = tl.join(left + right, left - right).permute(0, 4, 1, 2, 3)
-            y = y.reshape(2 * HALF, 16, 16)
-    return y
+def mix_groups(x):
+    """The Walsh-Hadamard transform over groups (N, 16, 16), unnormalized: a tuple of (16, 16)."""
+    count: tl.constexpr = x.shape[0]
+    groups = (x,)
+    for level in tl.static_range(3):
+        if 2**level < count:
+            parts = ()
+            for n in tl.static_range(2**level):
+                wide = groups[n].reshape(2, count >> level + 1, 16, 16)
+                left, right = tl.split(wide.permute(1, 2, 3, 0))
+                parts = parts + (left + right, left - right)
+            groups = parts
+    mixed = ()
+    for n in tl.static_range(count):
+        mixed = mixed + (groups[n].reshape(16, 16),)
+    return mixed
 
 
 @triton.jit
@@ -112,31 +117,8 @@ def hadamard():
 
 @triton.jit
 def by_token(x, TOKENS: tl.constexpr):
-    """One number per token (16,), beside operands (D/16, 16, 16)."""
-    return x[None, :, None] if TOKENS == 0 else x[None, None, :]
-
-
-@triton.jit
-def squared(y):
-    """The sum of squares over the groups: (16, 16) of (D/16, 16, 16)."""
-    count: tl.constexpr = y.shape[0]
-    groups = (y,)
-    for level in tl.static_range(3):
-        if 2**level < count:
-            parts = ()
-            for n in tl.static_range(2**level):
-                parts = parts + _halves(groups[n])
-            groups = parts
-    total = groups[0] * groups[0]
-    for n in tl.static_range(1, count):
-        total += groups[n] * groups[n]
-    return total.reshape(16, 16)
-
-
-@triton.jit
-def _halves(x):
-    """The first and the second half of the groups."""
-    return tl.split(x.reshape(2, x.shape[0] // 2, 16, 16).permute(1, 2, 3, 0))
+    """One number per token (16,), beside operands (16, 16)."""
+    return x[:, None] if TOKENS == 0 else x[None, :]
 
 
 @triton.jit
@@ -147,9 +129,8 @@ def over_channels(x, TOKENS: tl.constexpr):
 
 @triton.jit
 def words_of(codes):
-    """Words of four nibbles, two to an int32, (N, 8, 4), of operands (N, 16, 16)."""
-    count: tl.constexpr = codes.shape[0]
-    codes = codes.reshape(count, 2, 8, 2, 4, 2).permute(0, 2, 4, 5, 3, 1)
+    """Words of four nibbles, two to an int32, (8, 4), of an operand (16, 16)."""
+    codes = codes.reshape(2, 8, 2, 4, 2).permute(1, 3, 4, 2, 0)
     low, high = tl.split(codes)
     low, high = tl.split(low + (high << 16))
     low, high = tl.split(low + (high << 8))
@@ -157,7 +138,22 @@ def words_of(codes):
 
 
 @triton.jit
+def side_by_side(words):
+    """The words (8, 4) of several operands, a power of two, lane by lane: (8, 4, N)."""
+    for level in tl.static_range(4):
+        pairs = ()
+        for n in tl.static_range(len(words) // 2):
+            both = tl.join(words[2 * n], words[2 * n + 1])
+            if level > 0:
+                both = both.permute(0, 1, 3, 2).reshape(8, 4, 2 ** (level + 1))
+            pairs = pairs + (both,)
+        if len(words) > 1:
+            words = pairs
+    return words[0]
+
+
+@triton.jit
 def as_stored(words):
-    """Words (D/16, 8, 4) as a plane lists them, (D/2, 4): a lane writes those of four operands."""
-    chunks: tl.constexpr = words.shape[0] // 4
-    return words.reshape(chunks, 4, 8, 4).permute(0, 2, 3, 1).reshape(32 * chunks, 4)
+    """Words (8, 4, D/16) as a plane lists them, (D/2, 4): a lane writes those of four operands."""
+    chunks: tl.constexpr = words.shape[2] // 4
+    return words.reshape(8, 4, chunks, 4).permute(2, 0, 1, 3).reshape(32 * chunks, 4)
