@@ -99,7 +99,7 @@ def tables(quantizer: TurboQuantizer) -> tuple[tuple[float, ...], tuple[int, ...
     half = 2**book.bits // 2
     boundaries = tuple(boundary.item() for boundary in book.boundaries[half:])
     levels = [level.item() * scale for level in book.centroids[half:]]
-    squares = tuple(_tagged(level**2, half + n) for n, level in enumerate(levels))
+    squares = tuple(_tagged(level**2, half - 1 - n) for n, level in enumerate(levels))
     return boundaries, squares
 
 
@@ -213,13 +213,16 @@ def _page(  # noqa: PLR0917
             right = grouped(tl.load(at + HALF, mask=there, other=0.0), HALF // 32, 32)
             if TOKENS == 0:
                 left, right = left.to(tl.float32), right.to(tl.float32)
+                nothing = tl.minimum(begin, 0).to(tl.float32)  # 0, but keeps from registers
+                ls, rs = left_signs + nothing, right_signs + nothing
                 if CENTRED:
+                    re, im = real + nothing, imag + nothing
                     token, channel = tile(16 * field, HALF // 32, 4)
                     c = grouped(tl.load(cos + token * D + channel), HALF // 32, 4)
                     s = grouped(tl.load(sin + token * D + channel), HALF // 32, 4)
-                    left = left - real * c + imag * s
-                    right = right - imag * c - real * s
-                left, right = mix_tokens(left * left_signs), mix_tokens(right * right_signs)
+                    left = left - re * c + im * s
+                    right = right - im * c - re * s
+                left, right = mix_tokens(left * ls), mix_tokens(right * rs)
                 upper, lower = left + right, left - right
             else:
                 left, right = left.permute(0, 2, 1), right.permute(0, 2, 1)
@@ -246,7 +249,7 @@ def _page(  # noqa: PLR0917
                 level = level.to(tl.int32, bitcast=True)
                 total += level - WHOLE_BITS
                 above = y[n].to(tl.int32, bitcast=True) >> 31
-                words_of_groups = words_of_groups + (words_of((level ^ ~above) & inside),)
+                words_of_groups = words_of_groups + (words_of((level ^ above) & inside),)
             word = side_by_side(words_of_groups)
             total = over_channels(total, TOKENS).to(tl.float32)
             scale = norms * tl.rsqrt(total) * (WEIGHT**0.5 / RAISED)
