@@ -93,7 +93,7 @@ def append(
 
 @lru_cache(maxsize=64)
 def tables(quantizer: TurboQuantizer) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """Boundaries above zero, for ‖y‖ = 1, and weighted squares of the positive levels."""
+    """Boundaries above zero, for ‖y‖ = 1, and weighted squares of levels with the negative's code."""
     book = quantizer.codebook
     scale = quantizer.head_dim**0.5
     half = 2**book.bits // 2
@@ -104,7 +104,7 @@ def tables(quantizer: TurboQuantizer) -> tuple[tuple[float, ...], tuple[int, ...
 
 
 def _tagged(square: float, code: int) -> int:
-    """WEIGHT · square, rounded to a number that ends in the code's four bits."""
+    """WEIGHT · square, rounded to a number that ends in the four bits of a code."""
     return 16 * round((WEIGHT.value * square - code) / 16) + code
 
 
@@ -174,8 +174,9 @@ def _page(  # noqa: PLR0917
 
     TOKENS: which dimension of an operand they are, 0 for keys and 1 for values.
     """
-    GROUPS: tl.constexpr = D // 16
-    HALF: tl.constexpr = D // 2  # channels, whom RoPE turns with those of the other half
+    GROUPS: tl.constexpr = D // GROUP
+    HALF: tl.constexpr = D // 2  # RoPE turns a channel with that of the other half
+    CHUNKS: tl.constexpr = HALF // 32
     group = tl.arange(0, GROUPS // 2)[:, None, None]
     place = tl.arange(0, GROUP)[None, None, :]
     channels = group // 2 * 32 + group % 2 * 4  # as `grouped` has them
@@ -185,115 +186,123 @@ def _page(  # noqa: PLR0917
     if CENTRED:
         left_mean = tl.load(mean + channels).to(tl.float32)
         right_mean = tl.load(mean + channels + HALF).to(tl.float32)
-        if TOKENS == 0:  # turned to the page's frame
-            page_cos, page_sin = tl.load(cos + first * D + channels), tl.load(sin + first * D + channels)
+        if TOKENS == 0:
+            page_cos = tl.load(cos + first * D + channels)
+            page_sin = tl.load(sin + first * D + channels)
             real = left_mean * page_cos - right_mean * page_sin
             imag = right_mean * page_cos + left_mean * page_sin
     if TOKENS == 1:
         left_matrix = hadamard()[None, :, :] * left_signs
         right_matrix = hadamard()[None, :, :] * right_signs
-        left_added = tl.zeros((GROUPS // 2, 16, 16), tl.float32)
-        right_added = left_added
+        upper_added = tl.zeros((GROUPS // 2, 16, 16), tl.float32)
+        lower_added = upper_added
         if CENTRED:
-            left_added = mixed_mean(left_matrix, left_mean)
-            right_added = mixed_mean(right_matrix, right_mean)
+            left_mixed = mixed_mean(left_matrix, left_mean)
+            right_mixed = mixed_mean(right_matrix, right_mean)
+            upper_added = -left_mixed - right_mixed
+            lower_added = right_mixed - left_mixed
 
-    # Fields that others share their words with go first and wait.
-    waiting = tl.zeros((8, 4, GROUPS), tl.int32)
+    waiting = tl.zeros((8, 4, GROUPS), tl.int32)  # words of a field that others share theirs with
     slot = tl.arange(0, 16)
     for turn in range(0, FIELDS):
         field = (turn + 3) % 4 if BITS == 3 else turn ^ 1 if BITS == 2 else turn
         begin = first + 16 * field
         word = tl.zeros((8, 4, GROUPS), tl.int32)
-        if _new(begin, start, stop):
-            token, channel = tile(begin, HALF // 32, 32)
+        if _any_new(begin, start, stop):
+            token, channel = tile(begin, CHUNKS, 32)
             there = (token >= start) & (token < stop)
             at = states + (token - start).to(tl.int64) * row_stride + channel
-            left = grouped(tl.load(at, mask=there, other=0.0), HALF // 32, 32)
-            right = grouped(tl.load(at + HALF, mask=there, other=0.0), HALF // 32, 32)
+            left = grouped(tl.load(at, mask=there, other=0.0), CHUNKS, 32)
+            right = grouped(tl.load(at + HALF, mask=there, other=0.0), CHUNKS, 32)
             if TOKENS == 0:
+                nothing = tl.minimum(begin, 0).to(tl.float32)  # 0, but saves registers meanwhile
                 left, right = left.to(tl.float32), right.to(tl.float32)
-                nothing = tl.minimum(begin, 0).to(tl.float32)  # 0, but keeps from registers
-                ls, rs = left_signs + nothing, right_signs + nothing
                 if CENTRED:
-                    re, im = real + nothing, imag + nothing
-                    token, channel = tile(16 * field, HALF // 32, 4)
-                    c = grouped(tl.load(cos + token * D + channel), HALF // 32, 4)
-                    s = grouped(tl.load(sin + token * D + channel), HALF // 32, 4)
-                    left = left - re * c + im * s
-                    right = right - im * c - re * s
-                left, right = mix_tokens(left * ls), mix_tokens(right * rs)
+                    token, channel = tile(16 * field, CHUNKS, 4)
+                    c = grouped(tl.load(cos + token * D + channel), CHUNKS, 4)
+                    s = grouped(tl.load(sin + token * D + channel), CHUNKS, 4)
+                    left = left - (real + nothing) * c + (imag + nothing) * s
+                    right = right - (imag + nothing) * c - (real + nothing) * s
+                left = mix_tokens(left * (left_signs + nothing))
+                right = mix_tokens(right * (right_signs + nothing))
                 upper, lower = left + right, left - right
             else:
                 left, right = left.permute(0, 2, 1), right.permute(0, 2, 1)
-                upper = mix_channels(left_matrix, left, left_added + right_added)
+                upper = mix_channels(left_matrix, left, upper_added)
                 upper = mix_channels(right_matrix, right, upper)
-                lower = mix_channels(left_matrix, left, left_added - right_added)
+                lower = mix_channels(left_matrix, left, lower_added)
                 lower = mix_channels(-right_matrix, right, lower)
             y = mix_groups(upper) + mix_groups(lower)
 
             square = y[0] * y[0]
             for n in tl.static_range(1, GROUPS):
                 square += y[n] * y[n]
-            norms = tl.sqrt(over_channels(square, TOKENS))
-            norm = by_token(norms, TOKENS)
+            norm = tl.sqrt(over_channels(square, TOKENS))
             new = (begin + slot >= start) & (begin + slot < stop)
-            inside = by_token(tl.where(new, 2**BITS - 1, 0), TOKENS)
-            total = tl.zeros((16, 16), tl.int32)
-            words_of_groups = ()
-            for n in tl.static_range(GROUPS):
-                level = tl.full((16, 16), WHOLE + TABLES[1][0], tl.float32)
-                for m in tl.static_range(2 ** (BITS - 1) - 1):
-                    step = tl.clamp(tl.abs(y[n]) - TABLES[0][m] * norm, 0.0, 1.0)
-                    level += step * (TABLES[1][m + 1] - TABLES[1][m])
-                level = level.to(tl.int32, bitcast=True)
-                total += level - WHOLE_BITS
-                above = y[n].to(tl.int32, bitcast=True) >> 31
-                words_of_groups = words_of_groups + (words_of((level ^ above) & inside),)
-            word = side_by_side(words_of_groups)
-            total = over_channels(total, TOKENS).to(tl.float32)
-            scale = norms * tl.rsqrt(total) * (WEIGHT**0.5 / RAISED)
-            place_of = scales + slot % 8 * 8 + field * 2 + slot // 8
-            tl.store(place_of, scale.to(tl.float16), mask=new)
+            word, square = _words(y, norm, new, BITS, TOKENS, TABLES)
+            scale = norm * tl.rsqrt(square) * (WEIGHT**0.5 / RAISED)
+            lane = scales + slot % 8 * 8 + field * 2 + slot // 8
+            tl.store(lane, scale.to(tl.float16), mask=new)
 
         if BITS == 3:
-            beside = first + 48  # of which tokens the spare bits are
             plane = field
-            complete = turn > 0
+            beside = first + 48  # where the tokens of the spare bits begin
             full = word | (waiting >> field & 0x11111111) << 3
-            waiting = tl.where(turn > 0, waiting, word)
+            complete = turn > 0
+            waiting = tl.where(complete, waiting, word)
         elif BITS == 2:
-            beside = begin + 16
             plane = field // 2
-            complete = turn % 2 == 1
+            beside = begin + 16
             full = word | waiting << 2
+            complete = turn % 2 == 1
             waiting = word
         else:
-            beside = begin
             plane = field
-            complete = True
+            beside = begin
             full = word
-        if complete & (_new(begin, start, stop) | _new(beside, start, stop)):
+            complete = True
+        if complete & (_any_new(begin, start, stop) | _any_new(beside, start, stop)):
             stored = as_stored(full)
-            at = words + plane * (2 * D) + tl.arange(0, D // 2)[:, None] * 4
-            at += tl.arange(0, 4)[None, :]
+            index = tl.arange(0, HALF)[:, None] * 4 + tl.arange(0, 4)[None, :]
             if first < start:
                 low = tl.where(begin + slot < start, 2**BITS - 1, 0)
                 high = tl.where(beside + slot < start, 15 & (-1 << BITS), 0)
-                kept = words_of(tl.broadcast_to(by_token(low | high, TOKENS), (16, 16)))
-                kept = tl.broadcast_to(kept[:, :, None], (8, 4, GROUPS))
-                stored |= tl.load(at) & as_stored(kept)
-            tl.store(at, stored)
+                older = words_of(tl.broadcast_to(by_token(low | high, TOKENS), (16, 16)))
+                older = as_stored(tl.broadcast_to(older[:, :, None], (8, 4, GROUPS)))
+                stored |= tl.load(words + plane * (2 * D) + index) & older
+            tl.store(words + plane * (2 * D) + index, stored)
+
+
+@triton.jit
+def _words(y, norm, new, BITS: tl.constexpr, TOKENS: tl.constexpr, TABLES: tl.constexpr):
+    """Words of one field (8, 4, D/16), zero but for new tokens, and weighted ‖levels‖² (16,), fp32.
+
+    y: tuple of D/16 operands (16, 16). norm: of y, fp32 (16,). new: which tokens are, bool (16,).
+    """
+    norm = by_token(norm, TOKENS)
+    mask = by_token(tl.where(new, 2**BITS - 1, 0), TOKENS)
+    total = tl.zeros((16, 16), tl.int32)
+    words = ()
+    for n in tl.static_range(len(y)):
+        level = tl.full((16, 16), WHOLE + TABLES[1][0], tl.float32)
+        for m in tl.static_range(2 ** (BITS - 1) - 1):
+            step = tl.clamp(tl.abs(y[n]) - TABLES[0][m] * norm, 0.0, 1.0)
+            level += step * (TABLES[1][m + 1] - TABLES[1][m])
+        level = level.to(tl.int32, bitcast=True)
+        total += level - WHOLE_BITS
+        sign = y[n].to(tl.int32, bitcast=True) >> 31
+        words = words + (words_of((level ^ sign) & mask),)
+    return side_by_side(words), over_channels(total, TOKENS).to(tl.float32)
 
 
 @triton.jit
 def _signs(entries):
-    """Signs of a row of the rotation, negated."""
+    """Signs of a column of the rotation, negated, fp32 ±1."""
     signs = tl.load(entries).to(tl.int32, bitcast=True) >> 31 << 31
     return (signs ^ MINUS_ONE).to(tl.float32, bitcast=True)
 
 
 @triton.jit
-def _new(begin, start, stop):
-    """Whether any of 16 tokens from slot `begin` on is new."""
+def _any_new(begin, start, stop):
+    """Whether a token of the field beginning at slot `begin` is new."""
     return (begin < stop) & (begin + 16 > start)

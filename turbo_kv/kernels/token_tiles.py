@@ -80,9 +80,9 @@ def mix_channels(matrix, x, added):
 
 @triton.jit
 def mixed_mean(matrix, mean):
-    """The matrix times a mean (N, 1, 16), subtracted from every token: (N, 16, 16)."""
+    """The matrix times a mean (N, 1, 16), for every token alike: (N, 16, 16)."""
     shape: tl.constexpr = matrix.shape
-    columns = tl.broadcast_to(-mean, shape).permute(0, 2, 1)
+    columns = tl.broadcast_to(mean, shape).permute(0, 2, 1)
     mixed = mix_channels(matrix, columns, tl.zeros(shape, tl.float32))
     return tl.broadcast_to(tl.max(mixed, 2)[:, :, None], shape)  # columns are alike
 
