@@ -93,7 +93,7 @@ def append(
 
 @lru_cache(maxsize=64)
 def tables(quantizer: TurboQuantizer) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """Boundaries above zero, for ‖y‖ = 1, and weighted squares of levels with the negative's code."""
+    """Boundaries above zero, for ‖y‖ = 1; weighted squares of negative levels, with their codes."""
     book = quantizer.codebook
     scale = quantizer.head_dim**0.5
     half = 2**book.bits // 2
@@ -109,7 +109,7 @@ def _tagged(square: float, code: int) -> int:
 
 
 @triton.jit
-def _append(  # noqa: PLR0917 (a launch passes numbers and pointers)
+def _append(
     key_states,
     value_states,
     key_batch,
@@ -164,7 +164,7 @@ def _append(  # noqa: PLR0917 (a launch passes numbers and pointers)
 
 
 @triton.jit
-def _page(  # noqa: PLR0917
+def _page(
     states, row_stride, words, scales, mean, matrix, matrix_row, cos, sin,
     first, start, stop,
     D: tl.constexpr, BITS: tl.constexpr, TOKENS: tl.constexpr, CENTRED: tl.constexpr,
