@@ -7,10 +7,11 @@ and differences. So a lane ends up with what its words hold, and none is exchang
 unnormalized: codes depend on y_i/‖y‖ alone, and scales divide by √D.
 
 A level travels as one whole number, WEIGHT times its square rounded to a number whose low four bits
-are the code. It is added up in fp32 from steps, 0 below a boundary and 1 above; a step is one
-saturated difference, since H is raised so far that two numbers differ by 1 or not at all. Above
-2^23 the bits of fp32 count whole numbers: their sum over a vector is the squared norm of the codes,
-the low ones go into the word.
+are the code of the negative level; the sign makes it the positive one's, its complement. It is
+added up in fp32 from steps, 0 below a boundary and 1 above. A step is one saturated difference: H
+is raised so far that two numbers above 2^-15 differ by 1 or not at all. Above 2^23 the bits of fp32
+count whole numbers: their sum over a vector is the squared norm of the codes, the low ones go into
+the word.
 
 Keys lose R(j) μ: with j = page start + n the mean is turned to the page once, and by n < 64 from
 the first rows of the table, which stay in L1. That rounds differently from `Center.key_offset`, and
