@@ -81,7 +81,7 @@ def assert_alike(one, other):
 
 def test_decoding_from_pages_is_decoding_from_dense_codes(model, paged, dense_cache):
     fast = QuantConfig(codebook="fast", centering="off")
-    for quant, cuts in ((QuantConfig(), (0, 79, 80, 81, 83)), (fast, (0, 5, 6))):
+    for quant, cuts in ((QuantConfig(), (0, 63, 64, 65, 67)), (fast, (0, 5, 6))):
         cache, other = TurboKVCache(model.config, quant), dense_cache(quant)
         ids = tokens(1, cuts[-1])
         for start, stop in pairwise(cuts):
@@ -109,7 +109,7 @@ def test_left_padding_is_not_attended(model, paged, dense_cache):
 def test_rows_crop_and_reset_work_on_pages_as_on_dense_codes(model, paged, dense_cache):
     cache, other = TurboKVCache(model.config), dense_cache()
     for each in (cache, other):
-        read(model, each, tokens(2, 82))
+        read(model, each, tokens(2, 66))
         each.reorder_cache(torch.tensor([1, 0]))
         each.crop(-4)
         each.batch_repeat_interleave(2)
@@ -141,9 +141,9 @@ def test_what_pages_hold_is_what_they_cost(model, paged):
     stored = cache.stored()
     assert sum(stored.values()) == cache.nbytes
     pages = 2
-    words, scales = pages * 16 * 64 * 2, pages * 80 * 2
+    words, scales = pages * 3 * 4 * 64 * 2, pages * 64 * 2
     assert cache.nbytes == 2 * (words + scales) + 4 + stored["means"]
-    assert stored["codes"] == pytest.approx(2 * words * 81 / 160, abs=1)
+    assert stored["codes"] == pytest.approx(2 * words * 81 / 128, abs=1)
 
 
 def test_states_without_a_code_are_refused_and_leave_no_trace(model, paged):

@@ -16,7 +16,6 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from turbo_kv.kernels import quantize_triton
-from turbo_kv.kernels.pages import FIELDS, FIRST_BIT, ROWS
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.quantizer import TurboQuantizer
 
@@ -24,8 +23,8 @@ TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 POINTERS = {
     "key_states": "*bf16",
     "value_states": "*bf16",
-    "key_words": "*i16",
-    "value_words": "*i16",
+    "key_words": "*i32",
+    "value_words": "*i32",
     "key_scales": "*fp16",
     "value_scales": "*fp16",
     "length": "*i32",
@@ -42,11 +41,7 @@ def compiled(head_dim: int, bits: int):
     quantizer = TurboQuantizer(head_dim, QuantConfig(bits=bits))
     constants = {
         "D": head_dim,
-        "GROUPS": head_dim // 16,
         "BITS": bits,
-        "FIELDS": FIELDS[bits],
-        "FIRST_BIT": FIRST_BIT[bits],
-        "ROWS": ROWS,
         "CENTRED": True,
         "KEY_TABLES": quantize_triton.tables(quantizer),
         "VALUE_TABLES": quantize_triton.tables(quantizer),
@@ -85,7 +80,7 @@ def loops(cubin: bytes) -> list[list[str]]:
 
 if __name__ == "__main__":
     width, bits = map(int, sys.argv[1:])
-    values = ROWS * width / 32  # of one turn, per thread
+    values = 16 * width / 32  # of one turn, per thread
     bodies = loops(compiled(width, bits).asm["cubin"])
     spilled = [sum(bool(re.search(r"\b(LDL|STL)\b", each)) for each in body) for body in bodies]
     print(json.dumps({"per_value": [len(body) / values for body in bodies], "spilled": spilled}))

@@ -18,7 +18,7 @@ def test_a_value_costs_few_instructions_and_none_spills():
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     cost = json.loads(ran.stdout)
-    keys_and_values = [each for each in cost["per_value"] if each > 5]
-    assert len(keys_and_values) == 2
-    assert max(keys_and_values) < 28
+    values, keys = sorted(each for each in cost["per_value"] if each > 5)
+    assert values < 18
+    assert keys < 26  # the mean turns with every token
     assert not any(cost["spilled"])

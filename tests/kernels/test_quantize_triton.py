@@ -9,20 +9,20 @@ pytest.importorskip("triton", reason="Triton has no wheel for this platform")
 
 from pages_on_device import DEVICE, cos_sin, normal
 
-from turbo_kv.kernels.pages import empty_pages, page_tokens, to_dense
+from turbo_kv.kernels.pages import PAGE, empty_pages, to_dense
 from turbo_kv.kernels.quantize_triton import append, tables
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.packing import unpack
 from turbo_kv.quant.quantizer import TurboQuantizer
 
-LARGEST = 2**21  # what a level's square is weighted with
+LARGEST = 2**20  # what a level's square is weighted with
 NEAR = 1e-5  # of a boundary, in units of a coordinate's standard deviation
 
 
 def poisoned(shape, bits):
     """Pages of keys and values with one length, full of rubbish."""
-    pages = tuple(empty_pages(shape, bits, DEVICE) for _ in range(2))
+    pages = tuple(empty_pages(shape, bits, side, DEVICE) for side in ("keys", "values"))
     for side in pages:
         side.words.fill_(-1)
         side.scales.fill_(float("nan"))
@@ -65,7 +65,7 @@ def assert_coded_as_the_reference(x, pages, quantizer):
 CASES = {  # bits, head_dim, codebook, dtype, tokens of each launch
     "3 bits, one prompt": (3, 128, "lloyd-max", torch.float32, (0, 96)),
     "3 bits, fast, in turns": (3, 64, "fast", torch.bfloat16, (0, 63, 64, 90)),
-    "2 bits": (2, 64, "lloyd-max", torch.float16, (0, 120, 131)),
+    "2 bits": (2, 64, "lloyd-max", torch.float16, (0, 20, 120, 131)),
     "4 bits": (4, 64, "lloyd-max", torch.float32, (0, 1, 70)),
 }
 
@@ -92,7 +92,7 @@ def test_tokens_one_by_one_are_coded_as_at_once():
     states = normal(2, 1, 83, 64, seed=1), normal(2, 1, 83, 64, seed=2)
     at_once, in_turns = poisoned((2, 1, 83, 64), 3), poisoned((2, 1, 83, 64), 3)
     write(states, at_once, (quantizer,) * 2, center, (0, 83))
-    write(states, in_turns, (quantizer,) * 2, center, (0, 78, 79, 80, 81, 83))
+    write(states, in_turns, (quantizer,) * 2, center, (0, 5, 46, 48, 49, 63, 64, 65, 83))
     for one, other in zip(
         *([to_dense(side, 83) for side in pages] for pages in (at_once, in_turns))
     ):
@@ -119,22 +119,24 @@ def test_vectors_of_zeros_and_infinities_are_told_by_their_scales():
     keys = normal(1, 1, 4, 64)
     keys[:, :, 1] = 0
     keys[:, :, 2, 5] = float("inf")
-    pages = poisoned((1, 1, page_tokens(3), 64), 3)
+    pages = poisoned((1, 1, PAGE, 64), 3)
     write((keys, keys), pages, (quantizer,) * 2, None, (0, 4))
     for side in pages:
-        assert side.scales[0, 0, 1] == 0
-        assert side.scales[0, 0, :4].isfinite().tolist() == [True, True, False, True]
-        assert side.scales[0, 0, 4:].isnan().all()  # nothing beyond the newest token is written
+        scales = side.token_scales(0, PAGE)[0, 0]
+        assert scales[1] == 0
+        assert scales[:4].isfinite().tolist() == [True, True, False, True]
+        assert scales[4:].isnan().all()  # nothing beyond the newest token is written
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
 @pytest.mark.parametrize("codebook", ["lloyd-max", "fast", "uniform"])
-def test_a_level_carries_its_code_and_its_square(bits, codebook):
+def test_a_negative_level_carries_its_code_and_its_square(bits, codebook):
     quantizer = TurboQuantizer(128, QuantConfig(bits=bits, codebook=codebook))
     squares = tables(quantizer)[1]
     half = 2**bits // 2
-    assert [square % 16 for square in squares] == list(range(half, 2 * half))
+    assert [square % 16 for square in squares] == list(range(half))[::-1]
     levels = quantizer.codebook.centroids[half:].double() * 128**0.5
     for square, level in zip(squares, levels.tolist()):
         assert square / LARGEST == pytest.approx(level**2, abs=8 / LARGEST)
+    assert squares[-1] < 2**23  # fp32 counts to there from 2^23
     assert 128 * squares[-1] < 2**31  # the sum over a vector stays an int32

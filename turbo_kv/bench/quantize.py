@@ -5,6 +5,7 @@ the bandwidth of a copy in the same run, with cold caches. On a CPU: see quantiz
 timed before its codes have been compared with the reference's.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from turbo_kv.bench.graph import copy_bandwidth, layers_for, replay
 from turbo_kv.bench.stamp import stamp
-from turbo_kv.kernels.pages import Pages, empty_pages, to_dense
+from turbo_kv.kernels.pages import empty_pages, to_dense
 from turbo_kv.models.progress import Progress
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
@@ -20,6 +21,7 @@ from turbo_kv.quant.packing import PackedVectors, unpack
 from turbo_kv.quant.quantizer import TurboQuantizer
 
 KV_HEADS, THETA = 4, 1e6  # of Qwen2.5-7B
+BITS = 3  # of a code, as `QuantConfig` has it
 CASES = (  # batch, tokens coded, tokens stored before, head_dim, codebook
     (1, 32768, 0, 128, "lloyd-max"),
     (1, 32768, 0, 128, "fast"),
@@ -66,9 +68,10 @@ class _Layer:
             torch.randn(batch, KV_HEADS, head_dim, device="cuda"),
         )
         slots = past + tokens
-        keys, values = (empty_pages((*shape[:2], slots, head_dim), 3, "cuda") for _ in range(2))
+        room = *shape[:2], slots, head_dim
+        keys, values = (empty_pages(room, BITS, side, "cuda") for side in ("keys", "values"))
         keys.length.fill_(slots)
-        self.pages = keys, Pages(values.words, values.scales, keys.length, 3)
+        self.pages = keys, replace(values, length=keys.length)
         frequencies = THETA ** -(torch.arange(0, head_dim, 2).double() / head_dim)
         angles = torch.outer(torch.arange(keys.capacity).double(), frequencies).repeat(1, 2)
         self.table = angles.cos().float().cuda(), angles.sin().float().cuda()
@@ -103,7 +106,7 @@ class _Layer:
     def moved_bytes(self) -> float:
         """Read and written: states, words and scales of the new tokens."""
         states = sum(each.nbytes for each in self.states)
-        words = sum(each.numel() for each in self.states) * 2 / 5
+        words = sum(each.numel() for each in self.states) * BITS / 8
         return states + words + sum(each[..., 0].numel() * 2 for each in self.states)
 
 
@@ -114,7 +117,7 @@ def differing(x: Tensor, dense: PackedVectors, row: int, quantizer: TurboQuantiz
     """
     reference = quantizer.quantize(x)
     given, expected = (
-        unpack(codes, 3, x.shape[-1]).int() for codes in (dense.codes[row], reference.codes[0])
+        unpack(codes, BITS, x.shape[-1]).int() for codes in (dense.codes[row], reference.codes[0])
     )
     differ = given != expected
     unit = quantizer.rotate(x[0]) / x[0].norm(dim=-1, keepdim=True)

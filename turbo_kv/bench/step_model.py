@@ -6,7 +6,7 @@ for it, so that a step is one CUDA graph. Does not know clocks.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from turbo_kv.bench.step_ops import added_and_normed, gated, turn
 from turbo_kv.kernels.decode_triton import PagedAttention
-from turbo_kv.kernels.pages import Pages, empty_pages
+from turbo_kv.kernels.pages import Pages, Side, empty_pages
 from turbo_kv.kernels.quantize_triton import append
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
@@ -25,6 +25,7 @@ LAYERS, HIDDEN, INNER, VOCABULARY = 28, 3584, 18944, 152064
 KV_HEADS, GROUPS, HEAD_DIM = 4, 7, 128
 THETA = 1e6
 ROWS_AT_ONCE = 2**16  # of fp64 angles
+SIDES: tuple[Side, Side] = ("keys", "values")
 HEADS = (KV_HEADS * GROUPS, KV_HEADS, KV_HEADS)  # of q, k, v
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer, q, k, v (B, H, 1, D)
@@ -107,7 +108,7 @@ class PackedCache:
         )
         shape = (batch, KV_HEADS, tokens, HEAD_DIM)
         self.length = torch.full((1,), tokens, dtype=torch.int32, device="cuda")
-        self.layers = [tuple(self._pages(shape) for _ in range(2)) for _ in range(LAYERS)]
+        self.layers = [tuple(self._pages(shape, side) for side in SIDES) for _ in range(LAYERS)]
         means = torch.randn(2, batch, KV_HEADS, HEAD_DIM, device="cuda")
         self.center = Center(*means)
         self.table = rotary_table(0, max(1024, self.layers[0][0].capacity))
@@ -124,11 +125,11 @@ class PackedCache:
         append((k, v), self.layers[index], self.quantizers, self.center, self.table)
         return self._attend(q, *self.layers[index], self.center)
 
-    def _pages(self, shape: tuple[int, int, int, int]) -> Pages:
-        pages = empty_pages(shape, self.quantizers[0].codebook.bits, "cuda")
+    def _pages(self, shape: tuple[int, int, int, int], side: Side) -> Pages:
+        pages = empty_pages(shape, self.quantizers[0].codebook.bits, side, "cuda")
         pages.words.random_(-(2**15), 2**15)
         pages.scales.uniform_(0.5, 1.5).mul_(HEAD_DIM**0.5)
-        return Pages(pages.words, pages.scales, self.length, pages.bits)
+        return replace(pages, length=self.length)
 
 
 def rotary_table(first: int, stop: int) -> tuple[Tensor, Tensor]:

@@ -30,8 +30,10 @@ class PagedStores:
         """Starts empty. nothing: states (B, H_kv, 0, D), which tell batch and device."""
         self.length = 0
         self._quantizers, self._rope, self._device = quantizers, rope, nothing.device
-        keys = empty_pages(nothing.shape, quantizers[0].codebook.bits, nothing.device)
-        self._sides = keys, replace(keys, words=keys.words.clone(), scales=keys.scales.clone())
+        bits = quantizers[0].codebook.bits
+        keys = empty_pages(nothing.shape, bits, "keys", nothing.device)
+        values = empty_pages(nothing.shape, bits, "values", nothing.device)
+        self._sides = keys, replace(values, length=keys.length)
 
     def append(self, keys: torch.Tensor, values: torch.Tensor, center: Center | None) -> None:
         """As `DenseStores.append`."""
@@ -44,7 +46,7 @@ class PagedStores:
         self._set_length(stop)
         with torch.cuda.device_of(keys):  # Triton launches on the current device
             append(states, self._sides, self._quantizers, _contiguous(center), self._table())
-        if not all(pages.scales[:, :, start:stop].isfinite().all() for pages in self._sides):
+        if not all(pages.token_scales(start, stop).isfinite().all() for pages in self._sides):
             self._set_length(start)
             rotation = self._rope.cos_sin(start, stop, self._device)
             code(keys, values, self._quantizers, center, rotation)  # raises, and says why
@@ -64,7 +66,7 @@ class PagedStores:
     def crop(self, length: int) -> None:
         """Keep the first `length` tokens and give emptied pages back."""
         self._set_length(min(length, self.length))
-        pages = page_count(self.length, self._sides[0].bits)
+        pages = page_count(self.length)
         if pages < self._sides[0].words.shape[2]:
             self._for_both(lambda pages: pages.with_room(self.length))
 

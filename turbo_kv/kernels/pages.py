@@ -1,10 +1,10 @@
 """Codes laid out for a GPU: 64 tokens of a KV head make a page, and a word is read where it lies.
 
-The codes of 16 tokens and 16 channels are one operand of the matrix unit, of which every lane (g, t)
-of a warp, g < 8 and t < 4, holds eight: two words of four nibbles. Of keys a row of the operand is a
-token and a nibble a channel, of values the other way round; word h is row g + 8h, and nibble n is
-column 8 (n // 2) + 2t + n % 2. The four fields of a page, 16 tokens each, share the nibbles of
-`bits` planes of words:
+The codes of 16 tokens and 16 channels are one operand of the matrix unit, of which every lane
+(g, t) of a warp, g < 8 and t < 4, holds eight: two words of four nibbles. Of keys a row of the
+operand is a token and a nibble a channel, of values the other way round; word h is row g + 8h, and
+nibble n is column 8 (n // 2) + 2t + n % 2. The four fields of a page, 16 tokens each, share the
+nibbles of `bits` planes of words:
 
     4 bits    ssss               plane p holds field p
     3 bits    zppp               plane p holds field p; spare bit z is bit p of field 3
@@ -37,7 +37,7 @@ Side = Literal["keys", "values"]
 class Pages:
     """Keys or values of one layer in pages of a fixed number; written in place.
 
-    words: int16 (B, H, P, bits, 4 D). scales: fp16 (B, H, P·64), in the order of `_by_lane`.
+    words: int16 (B, H, P, bits, 4 D). scales: fp16 (B, H, P·64), by lane: see `token_scales`.
     length: int32 (1,) on the device, the tokens that are valid; what lies beyond is never read.
     bits: width of a code, 2 to 4. side: whose rows are tokens ("keys") or channels ("values").
     """
@@ -61,6 +61,13 @@ class Pages:
     def nbytes(self) -> int:
         """Bytes held, read from storage."""
         return storage_bytes(self.words, self.scales, self.length)
+
+    def token_scales(self, start: int, stop: int) -> Tensor:
+        """Scales of tokens `start` to `stop`, fp16 (B, H, stop - start), in their order."""
+        first = start // PAGE * PAGE
+        scales = self.scales[:, :, first : page_count(stop) * PAGE]
+        lanes = scales.unflatten(2, (-1, 8, FIELDS, 2))  # page, g, field, h
+        return lanes.permute(0, 1, 2, 4, 5, 3).flatten(2)[:, :, start - first : stop - first]
 
     def with_room(self, tokens: int) -> "Pages":
         """The same content in new storage, of as many pages as `tokens` tokens take."""
@@ -135,10 +142,9 @@ def to_dense(pages: Pages, tokens: int) -> PackedVectors:
     words = words.unflatten(4, (-1, 8, 4, 4, 2)).unsqueeze(-1)
     nibbles = words >> 4 * torch.arange(4, device=words.device) & 15
     codes = _from_operands(_fields(nibbles, pages.bits), pages.side)[:, :, :tokens]
-    scales = pages.scales.unflatten(2, (-1, 8, FIELDS, 2)).permute(0, 1, 2, 4, 5, 3).flatten(2)
     return PackedVectors(
         pack(codes, pages.bits),
-        scales[:, :, :tokens].clone(),
+        pages.token_scales(0, tokens).clone(),
         None,
         None,
         pages.bits,
