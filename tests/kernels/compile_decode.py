@@ -8,7 +8,7 @@ import re
 import sys
 
 import triton
-from compile_quantize import loops  # noqa
+from compile_quantize import loops
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -23,7 +23,7 @@ POINTERS = {
     **dict.fromkeys(HALVES, "*fp16"),
     **dict.fromkeys(SINGLES, "*fp32"),
     **dict.fromkeys(("keys", "values"), "*i16"),
-    "lengths": "*i32",
+    **dict.fromkeys(("lengths", "key_tables", "value_tables"), "*i32"),
 }
 BOOKS = {"lloyd-max": lloyd_max.codebook, "fast": fast.codebook}
 

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton has no wheel for this platform")
 SCRIPT = Path(__file__).with_name("compile_decode.py")
-MOST = {("64", "fast"): 4.1, ("128", "fast"): 3.6}  # instructions per value
+MOST = {("64", "fast"): 3.1, ("128", "fast"): 2.7, ("128", "lloyd-max"): 3.2}  # instructions each
 FEW = 6  # spills that one Triton leaves in the loop and another does not
 
 
@@ -21,6 +21,6 @@ def test_a_value_costs_few_instructions_and_no_shared_memory(head_dim, codebook)
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     cost = json.loads(ran.stdout)
-    assert 2 < cost["per_value"] < MOST[head_dim, codebook]
+    assert 1.5 < cost["per_value"] < MOST[head_dim, codebook]
     assert cost["shared"] == 0
     assert cost["spilled"] <= FEW

@@ -1,4 +1,4 @@
-"""Codebooks as bytes in registers: what the PTX picks are the quantizer's levels, for every word."""
+"""Codebooks as bytes in registers: what the PTX picks are the quantizer's levels."""
 
 import re
 

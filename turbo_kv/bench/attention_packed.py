@@ -88,7 +88,9 @@ class PackedCaches:
         return ((got - exact).norm() / exact.norm()).item()
 
 
-def _random_pages(shape: Shape, quantizer: TurboQuantizer, device: torch.device, side: Side) -> Pages:
+def _random_pages(
+    shape: Shape, quantizer: TurboQuantizer, device: torch.device, side: Side
+) -> Pages:
     size = shape.batch, shape.kv_heads, shape.tokens, shape.head_dim
     pages = empty_pages(size, quantizer.codebook.bits, side, device)
     pages.words.random_(-(2**15), 2**15)

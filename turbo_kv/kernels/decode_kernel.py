@@ -77,9 +77,7 @@ def _tile(
     for s in tl.static_range(4):
         score = tl.dot(key_field(key_words, s, tables[0], WARPS, D, KEYS), queries) * by_key[s]
         if CENTRED:
-            score = add_mean(
-                score + base, mean[0], turned_real, turned_imag, tile, s, WARPS, D
-            )
+            score = add_mean(score + base, mean[0], turned_real, turned_imag, tile, s, WARPS, D)
         if not WHOLE:
             there = valid(token + 16 * s, first, length)
             score = tl.where(there[:, :, None], score, EMPTY)
@@ -150,7 +148,9 @@ def decode_split(
     channel = tl.arange(0, D)
     rows = query_states + (head * groups + column)[None, :] * D
     query = tl.load(rows + channel[:, None], (column < groups)[None, :], 0.0).to(tl.float32)
-    rotated = _rotated(query, key_matrix, channel_at(channel), D) * (scaling * KEYS.peak * KEYS.gain)
+    rotated = _rotated(query, key_matrix, channel_at(channel), D) * (
+        scaling * KEYS.peak * KEYS.gain
+    )
     queries = tl.broadcast_to(rotated.to(tl.float16)[None, :, :], (WARPS, D, QUERIES))
     real = 0.0
     imag = 0.0

@@ -88,7 +88,7 @@ def _without_lower_byte(numbers: Tensor) -> Tensor:
 
 
 def _ptx(short: bool, bits: int, field: int) -> str:
-    """From words and the words of tables, each twice (Triton passes what two lanes of pairs get)."""
+    """The program for one field. Triton passes each word of a table twice, once for either h."""
     first = 4 + (3 if (bits, field) == (3, 3) else 1)
     words = [f"${first + 2 * n}" for n in range(_table_words(short, bits))]
     each = 2 * (2 if bits == 4 else 1)  # words of one table
