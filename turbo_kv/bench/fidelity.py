@@ -3,8 +3,9 @@
 One pass over a text serves every context: predictions made from n tokens, c/2 <= n < c, are those
 at context c. All caches of a group advance in lock-step with one exact cache. Caches that keep
 their newest tokens exact go in smaller chunks, so that no more of them are exact at a prediction
-than in decoding. Groups that a result file already has are not measured again at the same commit.
-Does not know how a cache stores.
+than in decoding. Models run in fp32 on every device, so that nothing but codes differs. Groups
+that a result file already has are not measured again at the same commit. Does not know how a cache
+stores.
 """
 
 import json
@@ -50,11 +51,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Row:
-    """One method, or why it could not be tried."""
+    """One method, or why it could not be tried. commit, machine: where its group was measured."""
 
     group: str
     method: str
     ours: bool
+    commit: str | None
+    machine: str
     points: tuple[Point, ...] = ()
     missing: str | None = None
 
@@ -85,8 +88,9 @@ def _known(path: Path, contexts: Sequence[int] = CONTEXTS) -> list[dict[str, Any
     if not path.exists():
         return []
     found = json.loads(path.read_text(encoding="utf-8"))
-    same = (found["stamp"]["commit"], found["contexts"]) == (stamp()["commit"], list(contexts))
-    return found["rows"] if same else []
+    commit = stamp()["commit"]
+    same = found["contexts"] == list(contexts)
+    return [row for row in found["rows"] if same and row["commit"] == commit]
 
 
 def run(
@@ -99,7 +103,7 @@ def run(
     progress: Progress = silent,
 ) -> Iterator[dict[str, Any]]:
     """Measure the groups of which `known` has no row; yields the stamped result after each."""
-    loaded = load(model)
+    loaded = load(model, dtype="fp32")
     prepared = prepare(loaded.tokenizer, None, contexts[-1], longest_text(loaded), source)
     tokens = prepared.tokens.to(loaded.device)
     facts = model_facts(loaded)
@@ -139,6 +143,8 @@ def _measure(
 ) -> list[Row]:
     caches: dict[str, Cache] = {}
     missing: dict[str, str] = {}
+    made_with = stamp()
+    where = {"commit": made_with["commit"], "machine": made_with["gpu"] or "CPU"}
     for method in group.methods:
         try:
             caches[method.name] = method.new(model)
@@ -149,14 +155,15 @@ def _measure(
     rows = []
     for method in group.methods:
         if method.name in missing:
-            rows.append(Row(group.name, method.name, method.ours, missing=missing[method.name]))
+            why = missing[method.name]
+            rows.append(Row(group.name, method.name, method.ours, **where, missing=why))
             continue
         points = [
             _point(context, bits[method.name], made[method.name], first)
             for context in contexts
             if context <= tokens.shape[1]
         ]
-        rows.append(Row(group.name, method.name, method.ours, tuple(points)))
+        rows.append(Row(group.name, method.name, method.ours, **where, points=tuple(points)))
     return rows
 
 

@@ -86,7 +86,7 @@ def table(folder: Path) -> str:
         for each in found:
             cells += _cells(*each[key]) if key in each else ["", "", ""]
         lines.append(cells)
-    stamp, twins = results[0]["stamp"], [each for each, name in _named(results) if "twin" in name]
+    twins = [each for each, name in _named(results) if "twin" in name]
     said = (
         f"Predictions from {_half_to_whole(results[0])} tokens, every one of them read back from "
         "its codes, bits counted over everything a cache keeps. KL in nats; the ratio is to "
@@ -99,8 +99,19 @@ def table(folder: Path) -> str:
             f"{twin['model']['head_dim']}, on which nothing was tuned; the codes take fewer bits "
             "there beside their scales. "
         )
-    said += f"At {stamp['commit']}, {stamp['date'][:10]}."
+    said += f"{_measured(results)} {results[0]['stamp']['date'][:10]}."
     return f"{best(found)}\n{markdown(header, lines)}\n{said}\n"
+
+
+def _measured(results: list[dict[str, Any]]) -> str:
+    """On which machines, at which commits."""
+    groups: dict[tuple[str, str], set[str]] = {}
+    for row in (row for each in results for row in each["rows"]):
+        groups.setdefault((row["machine"], row["commit"]), set()).add(row["group"])
+    most, *others = sorted(groups, key=lambda where: -len(groups[where]))
+    said = [f"On {most[0]} at {most[1]}"]
+    said += [f"{', '.join(sorted(groups[each]))} on {each[0]} at {each[1]}" for each in others]
+    return "; ".join(said) + ","
 
 
 def _half_to_whole(result: dict[str, Any]) -> str:
