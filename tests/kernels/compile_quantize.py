@@ -15,7 +15,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from turbo_kv.kernels import quantize_triton
+from turbo_kv.kernels.quantize_kernel import append_page
+from turbo_kv.kernels.quantize_triton import tables
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.quantizer import TurboQuantizer
 
@@ -37,19 +38,18 @@ ALIGNED = {*POINTERS, "matrix_row", *(f"{side}_{of}" for side in ("key", "value"
 
 def compiled(head_dim: int, bits: int):
     """The kernel for centred bf16 states, compiled for sm_90."""
-    kernel = quantize_triton._append
     quantizer = TurboQuantizer(head_dim, QuantConfig(bits=bits))
     constants = {
         "D": head_dim,
         "BITS": bits,
         "CENTRED": True,
-        "KEY_TABLES": quantize_triton.tables(quantizer),
-        "VALUE_TABLES": quantize_triton.tables(quantizer),
+        "KEY_TABLES": tables(quantizer),
+        "VALUE_TABLES": tables(quantizer),
     }
-    names = kernel.arg_names
+    names = append_page.arg_names
     signature = {name: POINTERS.get(name, "i32") for name in names}
     source = ASTSource(
-        kernel,
+        append_page,
         signature | dict.fromkeys(constants, "constexpr"),
         constexprs={(names.index(name),): value for name, value in constants.items()},
         attrs={(names.index(name),): [["tt.divisibility", 16]] for name in ALIGNED},

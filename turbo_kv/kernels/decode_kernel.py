@@ -18,6 +18,7 @@ from turbo_kv.kernels.page_operands import (
     by_field,
     channel_at,
     key_field,
+    prefetch,
     scales_of,
     tables_of,
     transposed,
@@ -30,6 +31,7 @@ EMPTY = tl.constexpr(-1e30)  # the score of what is masked, and the log-sum-exp 
 LOWEST = tl.constexpr(-1e20)  # a maximum far above EMPTY, so that what is masked weighs 0
 QUERIES = tl.constexpr(8)
 PAGE = tl.constexpr(64)
+AHEAD = tl.constexpr(2)  # tiles whose words are on their way into the L2 cache
 
 
 @triton.jit
@@ -61,6 +63,9 @@ def _tile(
     """
     key_words, key_scale, output, maximum, sums, real, imag = state
     value_words = words_of(values, tile, last, WARPS, D, VALUES)
+    if len(VALUES.ptx):
+        prefetch(keys, tile + AHEAD * stride, last, WARPS, D, KEYS)
+        prefetch(values, tile + AHEAD * stride, last, WARPS, D, VALUES)
     value_scale = scales_of(value_scales, tile, last, WARPS)
     token = (tile * WARPS + tl.arange(0, WARPS))[:, None] * PAGE + tl.arange(0, 16)[None, :]
     if CENTRED:
@@ -77,11 +82,13 @@ def _tile(
     for s in tl.static_range(4):
         score = tl.dot(key_field(key_words, s, tables[0], WARPS, D, KEYS), queries) * by_key[s]
         if CENTRED:
-            score = add_mean(score + base, mean[0], turned_real, turned_imag, tile, s, WARPS, D)
+            score = score + base
         if not WHOLE:
             there = valid(token + 16 * s, first, length)
             score = tl.where(there[:, :, None], score, EMPTY)
         scores = scores + (score,)
+    if CENTRED:
+        scores = add_mean(scores, mean[0], turned_real, turned_imag, tile, WARPS, D, 4)
     key_words = words_of(keys, tile + stride, last, WARPS, D, KEYS)
     key_scale = scales_of(key_scales, tile + stride, last, WARPS)
     highest = tl.maximum(scores[0], scores[1])
@@ -148,9 +155,8 @@ def decode_split(
     channel = tl.arange(0, D)
     rows = query_states + (head * groups + column)[None, :] * D
     query = tl.load(rows + channel[:, None], (column < groups)[None, :], 0.0).to(tl.float32)
-    rotated = _rotated(query, key_matrix, channel_at(channel), D) * (
-        scaling * KEYS.peak * KEYS.gain
-    )
+    rotated = _rotated(query, key_matrix, channel_at(channel), D)
+    rotated = rotated * (scaling * KEYS.peak * KEYS.gain)
     queries = tl.broadcast_to(rotated.to(tl.float16)[None, :, :], (WARPS, D, QUERIES))
     real = 0.0
     imag = 0.0

@@ -64,13 +64,17 @@ def phases(mean, tile, last, WARPS: tl.constexpr, D: tl.constexpr, F: tl.constex
 
 @triton.jit
 def add_mean(
-    score, table, real, imag, tile, field: tl.constexpr, WARPS: tl.constexpr, D: tl.constexpr
+    scores, table, real, imag, tile, WARPS: tl.constexpr, D: tl.constexpr, F: tl.constexpr
 ):
-    """Scores (WARPS, 16, 8) of a field plus what tokens add to q · R(j) μ of the page's middle.
+    """Scores (WARPS, 16, 8) of every field plus what tokens add to q · R(j) μ of the page's middle.
 
     real, imag: of `phases`, operands B. table: cos θn - 1 and sin θn, n from the middle of a page.
     """
     steps: tl.constexpr = D // 32
     table += tl.minimum(tile, 0) * 8  # 0, but keeps the table from being held in registers
-    score = tl.dot(_part(table + field * (16 * D), steps, WARPS), real, score)
-    return tl.dot(_part(table + field * (16 * D) + 8 * D, steps, WARPS), imag, score)
+    added = ()
+    for field in tl.static_range(F):
+        score = tl.dot(_part(table + field * (16 * D), steps, WARPS), real, scores[field])
+        score = tl.dot(_part(table + field * (16 * D) + 8 * D, steps, WARPS), imag, score)
+        added = added + (score,)
+    return added

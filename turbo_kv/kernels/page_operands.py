@@ -180,3 +180,19 @@ def tables_of(tables, WARPS: tl.constexpr, CODES: tl.constexpr):
     for n in tl.static_range(count):
         loaded = loaded + (tl.load(tables + 32 * n + lane),)
     return loaded
+
+
+@triton.jit
+def prefetch(words, tile, last, WARPS: tl.constexpr, D: tl.constexpr, CODES: tl.constexpr):
+    """Have the words of pages tile·WARPS onwards, at most `last`, brought into the L2 cache."""
+    lane = tl.arange(0, 32 * WARPS)
+    page = tl.minimum(tile * WARPS + lane // 32, last)
+    line = tl.minimum(lane % 32, CODES.bits * D // 16 - 1)  # of 128 bytes
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; mov.u32 $0, 0;",
+        "=r,l",
+        [(words + page * (CODES.bits * 4 * D) + line * 64).to(tl.int64)],
+        dtype=tl.int32,
+        is_pure=False,
+        pack=1,
+    )
