@@ -39,14 +39,15 @@ class Point:
     """One method at one context.
 
     bits_per_value: of storage when the context is full, or at the fuller of the last two chunks.
-    ratio, ratio_stderr: KL over that of the group's first method, from the same predictions.
+    ratio, ratio_stderr: KL over that of the group's first method, from the same predictions; None
+    if that one loses nothing.
     """
 
     context: int
     bits_per_value: float
     quality: Quality
-    ratio: float
-    ratio_stderr: float
+    ratio: float | None
+    ratio_stderr: float | None
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _measure(
 def _point(context: int, bits: Mapping[int, float], made: Predictions, first: Predictions) -> Point:
     seen = context // 2 - 1, context - 1  # position p predicts from p + 1 tokens
     here, there = between(made, *seen), between(first, *seen)
-    ratio, ratio_stderr = kl_ratio(here, there)
+    ratio, ratio_stderr = kl_ratio(here, there) if there.kl.any() else (None, None)
     return Point(
         context=context,
         bits_per_value=max(size for held, size in bits.items() if 0 <= context - held <= CHUNK),

@@ -5,6 +5,7 @@ against ours on the first text alone, which has them all: the one of least KL th
 than a bit more.
 """
 
+from collections import Counter
 from math import hypot
 from typing import Any
 
@@ -18,6 +19,35 @@ def best(found: list[Found]) -> str:
     """Markdown lines, one for each width of the first result, the names of its groups."""
     widths = dict.fromkeys(group for group, _ in found[0] if group.endswith(" bits"))
     return "".join(f"- {_line(width, found)}\n" for width in widths)
+
+
+def exceptions(results: list[dict[str, Any]]) -> str:
+    """Where another cache has less KL than all of ours that take no more bits, in one sentence."""
+    points, better = 0, Counter()
+    for result in results:
+        for row in (row for row in result["rows"] if not row["ours"]):
+            for point in row["points"]:
+                points += 1
+                mine = [at for at in _ours(result, point["context"]) if _no_more(at, point)]
+                better[row["method"]] += all(_kl(at) > _kl(point) for at in mine)
+    said = (
+        f"Of the {points} points of other caches, {better.total()} have less KL than all of ours "
+    )
+    counts = ", ".join(f"{method} ({count})" for method, count in (+better).items())
+    return said + "that take no more bits" + (f": {counts}." if counts else ".")
+
+
+def _ours(result: dict[str, Any], context: int) -> list[dict[str, Any]]:
+    rows = (row for row in result["rows"] if row["ours"])
+    return [point for row in rows for point in row["points"] if point["context"] == context]
+
+
+def _no_more(point: dict[str, Any], other: dict[str, Any]) -> bool:
+    return point["bits_per_value"] <= other["bits_per_value"]
+
+
+def _kl(point: dict[str, Any]) -> float:
+    return point["quality"]["kl"]["mean"]
 
 
 def _line(width: str, found: list[Found]) -> str:

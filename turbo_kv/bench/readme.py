@@ -15,6 +15,7 @@ from typing import Any
 
 from turbo_kv.bench import (
     attention_report,
+    calibration_report,
     family,
     family_report,
     frontier,
@@ -230,6 +231,9 @@ def fidelity() -> str:
 def trellis() -> str:
     """How many states a trellis should have."""
     return trellis_report.table(read("trellis"))
+
+
+TABLES["calibration"] = lambda: calibration_report.table(read("calibration"))
 
 
 @results_table("attention")
