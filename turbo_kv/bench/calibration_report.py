@@ -30,7 +30,8 @@ def table(result: dict[str, Any]) -> str:
     header = ["a head is coded in", "codebook", "bits/value", *(f"KL, {text}" for text in texts)]
     stamp = result["stamp"]
     said = (
-        f"KL over that of plain codes with as many bits: below 1 it pays. {model['model']['name']}, "
+        "KL over that of plain codes with as many bits: below 1 it pays. "
+        f"{model['model']['name']}, "
         f"{result['context']:,} tokens, 8-bit scales, at {stamp['commit']}, {stamp['date'][:10]}."
     )
     return f"{markdown(header, lines)}\n{said}\n"
