@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend
 
 from turbo_kv.bench.graph import copy_bandwidth, replay
 from turbo_kv.bench.stamp import stamp
+from turbo_kv.kernels.pages import PAGE
 from turbo_kv.models.progress import Progress
 
 CASES = ((1, 131072), (32, 32768))  # batch, tokens
@@ -22,7 +23,6 @@ BF16 = {
 PACKED = {"3 bits, lloyd-max": "lloyd-max", "3 bits, fast": "fast"}
 LONGEST = ("bf16, SDPA of flash", "3 bits, fast")
 SPARE = 3 * 2**30  # bytes left to a step itself when the memory is filled
-PAGE = 80
 
 
 def run(progress: Progress) -> dict[str, Any]:
