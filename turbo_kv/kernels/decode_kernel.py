@@ -13,6 +13,7 @@ Softmax runs in base 2, in fp32. Does not know quantizers or caches.
 import triton
 import triton.language as tl
 
+from turbo_kv.kernels import pages as layout
 from turbo_kv.kernels.mean_phases import add_mean, operand, pairs, phases, turn
 from turbo_kv.kernels.page_operands import (
     by_field,
@@ -30,7 +31,8 @@ from turbo_kv.kernels.page_operands import (
 EMPTY = tl.constexpr(-1e30)  # the score of what is masked, and the log-sum-exp of nothing
 LOWEST = tl.constexpr(-1e20)  # a maximum far above EMPTY, so that what is masked weighs 0
 QUERIES = tl.constexpr(8)
-PAGE = tl.constexpr(64)
+PAGE = tl.constexpr(layout.PAGE)
+FIELDS = tl.constexpr(layout.FIELDS)
 AHEAD = tl.constexpr(2)  # tiles whose words are on their way into the L2 cache
 
 
@@ -79,7 +81,7 @@ def _tile(
         real, imag = turn(real, imag, tl.load(mean[1] + pair), tl.load(mean[2] + pair))
     by_key = by_field(key_scale, WARPS)
     scores = ()
-    for s in tl.static_range(4):
+    for s in tl.static_range(FIELDS):
         score = tl.dot(key_field(key_words, s, tables[0], WARPS, D, KEYS), queries) * by_key[s]
         if CENTRED:
             score = score + base
@@ -88,7 +90,7 @@ def _tile(
             score = tl.where(there[:, :, None], score, EMPTY)
         scores = scores + (score,)
     if CENTRED:
-        scores = add_mean(scores, mean[0], turned_real, turned_imag, tile, WARPS, D, 4)
+        scores = add_mean(scores, mean[0], turned_real, turned_imag, tile, WARPS, D)
     key_words = words_of(keys, tile + stride, last, WARPS, D, KEYS)
     key_scale = scales_of(key_scales, tile + stride, last, WARPS)
     highest = tl.maximum(scores[0], scores[1])
@@ -99,7 +101,7 @@ def _tile(
     output = output * fade[:, None, :]
     sums = sums * fade[:, None, :]
     by_value = by_field(value_scale, WARPS)
-    for s in tl.static_range(4):
+    for s in tl.static_range(FIELDS):
         weights = tl.exp2(scores[s] - reference[:, None, :])
         sums += weights
         scale = by_value[s]
@@ -166,7 +168,7 @@ def decode_split(
         row = query_states + ((head * groups + query_index) * D)[:, None] + pair
         there = (query_index < groups)[:, None]
         mean = (table, cos, sin, row, there, key_mean + head * D + pair, scaling)
-        real, imag = phases(mean, begin, last, WARPS, D, 4)
+        real, imag = phases(mean, begin, last, WARPS, D)
 
     state = (
         key_words,

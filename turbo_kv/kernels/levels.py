@@ -2,8 +2,8 @@
 
 Two words hold eight codes in their nibbles (pages.py), and `prmt` picks a byte for each of four
 nibbles out of eight: the upper byte of a level in fp16. Codebooks whose levels have no lower byte,
-as the fast ones, need no more; others pick the lower bytes from a second table. Sixteen levels are
-two such tables and a sign. Knows nothing of attention.
+as the fast ones, need no more; others pick the lower bytes from a second table. Sixteen levels take
+two such tables for each byte. Knows nothing of attention.
 """
 
 import math
@@ -44,14 +44,9 @@ class Codes:
 
 
 def codes(centroids: Tensor, *, peak: float, inline: bool) -> Codes:
-    """What a kernel needs to read codes of these centroids (2^bits,), ascending; PTX if `inline`.
-
-    Raises ValueError for 16 centroids that are not symmetric.
-    """
+    """What a kernel needs to read codes of centroids (2^bits,), ascending; PTX if `inline`."""
     centroids = centroids.double().cpu()
     bits = len(centroids).bit_length() - 1
-    if bits == 4 and not torch.allclose(-centroids.flip(0), centroids, rtol=TOLERANCE):
-        raise ValueError("the codebook is not symmetric about 0; the kernel reads symmetric ones")
     levels = _levels(centroids)
     tables = _tables(levels)
     short = len(tables) == _table_words(True, bits)

@@ -8,6 +8,11 @@ a token n of the page adds to that is a product with a table of phases that all 
 import triton
 import triton.language as tl
 
+from turbo_kv.kernels import pages as layout
+
+PAGE = tl.constexpr(layout.PAGE)
+FIELDS = tl.constexpr(layout.FIELDS)
+
 
 @triton.jit
 def pairs(steps: tl.constexpr, WARPS: tl.constexpr):
@@ -44,7 +49,7 @@ def turn(real, imag, cos, sin):
 
 
 @triton.jit
-def phases(mean, tile, last, WARPS: tl.constexpr, D: tl.constexpr, F: tl.constexpr):
+def phases(mean, tile, last, WARPS: tl.constexpr, D: tl.constexpr):
     """z = conj(q) μ of each RoPE pair, turned to the middle of every warp's page, fp32.
 
     mean: table, cos, sin; pointers to the left halves of q, which of them are, and of μ; scaling.
@@ -56,16 +61,14 @@ def phases(mean, tile, last, WARPS: tl.constexpr, D: tl.constexpr, F: tl.constex
     mean_right = tl.load(mean_left + D // 2).to(tl.float32)
     mean_left = tl.load(mean_left).to(tl.float32)
     page = tl.minimum(tile * WARPS + warp, last)
-    offset = ((page * (16 * F) + 8 * F) * D)[:, None] + pair
+    offset = ((page * PAGE + PAGE // 2) * D)[:, None] + pair
     real = left * mean_left + right * mean_right
     imag = right * mean_left - left * mean_right
     return turn(real, imag, tl.load(cos + offset), tl.load(sin + offset))
 
 
 @triton.jit
-def add_mean(
-    scores, table, real, imag, tile, WARPS: tl.constexpr, D: tl.constexpr, F: tl.constexpr
-):
+def add_mean(scores, table, real, imag, tile, WARPS: tl.constexpr, D: tl.constexpr):
     """Scores (WARPS, 16, 8) of every field plus what tokens add to q · R(j) μ of the page's middle.
 
     real, imag: of `phases`, operands B. table: cos θn - 1 and sin θn, n from the middle of a page.
@@ -73,7 +76,7 @@ def add_mean(
     steps: tl.constexpr = D // 32
     table += tl.minimum(tile, 0) * 8  # 0, but keeps the table from being held in registers
     added = ()
-    for field in tl.static_range(F):
+    for field in tl.static_range(FIELDS):
         score = tl.dot(_part(table + field * (16 * D), steps, WARPS), real, scores[field])
         score = tl.dot(_part(table + field * (16 * D) + 8 * D, steps, WARPS), imag, score)
         added = added + (score,)

@@ -8,7 +8,9 @@ the order of `channel_at`. Does not know attention.
 import triton
 import triton.language as tl
 
-PAGE = tl.constexpr(64)
+from turbo_kv.kernels import pages as layout
+
+PAGE = tl.constexpr(layout.PAGE)
 
 
 @triton.jit
