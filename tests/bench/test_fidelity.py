@@ -8,7 +8,7 @@ import torch
 from turbo_kv.bench import fidelity, frontier
 from turbo_kv.bench.contenders import GROUPS, SEEDED, Group
 from turbo_kv.bench.fidelity import kl_ratio, run
-from turbo_kv.bench.frontier_best import best
+from turbo_kv.bench.frontier_best import best, exceptions, margin
 from turbo_kv.bench.live import Method, ours
 from turbo_kv.bench.lock_step import between, lock_step
 from turbo_kv.cache.kv_cache import TurboKVCache
@@ -149,3 +149,18 @@ def test_the_best_of_a_width_is_held_against_the_best_other_of_about_its_bytes()
     assert "3.25 a value: good, 0.40 to 0.50 of Lloyd-Max's KL (± 0.02 at most)" in line
     assert "theirs at 3.70, has 1.2 ± 0.2 times its KL" in line
     assert line.endswith("the smallest of no more KL, larger, takes 4.30.")
+
+
+def test_other_caches_are_held_against_ours_of_no_more_bits_and_of_no_fewer():
+    def row(method, ours, bits, kl):
+        quality = {"kl": {"mean": kl, "stderr": 0.1 * kl}}
+        point = {"context": 8, "bits_per_value": bits, "quality": quality}
+        return {"method": method, "ours": ours, "points": [point]}
+
+    rows = [row("query-trellis", True, 3.0, 0.1), row("plain", True, 4.0, 0.2)]
+    rows += [row("worse", False, 2.5, 0.3), row("larger", False, 3.5, 0.01)]
+    said = margin([{"rows": rows}])
+    assert "at least 3.0 ± 0.4 times its KL (1 pairs)" in said
+    assert "2 points of other caches, 1 have less KL" in exceptions([{"rows": rows}])
+    assert exceptions([{"rows": rows}]).endswith(": larger (1).")
+    assert margin([{"rows": rows[:2]}]) == ""

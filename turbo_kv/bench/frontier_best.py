@@ -10,6 +10,7 @@ from math import hypot
 from typing import Any
 
 MORE = 0.75  # bits
+CHOSEN = "query-trellis"  # with 16-bit or 8-bit scales
 STRONGEST = "windows"  # the group without which nothing is said of other caches
 
 Found = dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]]  # by group and method
@@ -21,6 +22,26 @@ def best(found: list[Found]) -> str:
     return "".join(f"- {_line(width, found)}\n" for width in widths)
 
 
+def margin(results: list[dict[str, Any]]) -> str:
+    """How far every other cache of no more bits is behind CHOSEN, in one sentence."""
+    behind = [
+        _times(point, mine)
+        for result in results
+        for row in (row for row in result["rows"] if row["method"].startswith(CHOSEN))
+        for mine in row["points"]
+        for other in (row for row in result["rows"] if not row["ours"])
+        for point in other["points"]
+        if point["context"] == mine["context"] and _no_more(point, mine)
+    ]
+    if not behind:
+        return ""
+    factor, stderr = min(behind)
+    return (
+        f"On every text, at every context and on the twin, another cache of no more bits than "
+        f"{CHOSEN} has at least {factor:.1f} ± {stderr:.1f} times its KL ({len(behind)} pairs). "
+    )
+
+
 def exceptions(results: list[dict[str, Any]]) -> str:
     """Where another cache has less KL than all of ours that take no more bits, in one sentence."""
     points, better = 0, Counter()
@@ -29,12 +50,19 @@ def exceptions(results: list[dict[str, Any]]) -> str:
             for point in row["points"]:
                 points += 1
                 mine = [at for at in _ours(result, point["context"]) if _no_more(at, point)]
-                better[row["method"]] += all(_kl(at) > _kl(point) for at in mine)
+                better[row["method"]] += bool(mine) and all(_kl(at) > _kl(point) for at in mine)
     said = (
         f"Of the {points} points of other caches, {better.total()} have less KL than all of ours "
     )
     counts = ", ".join(f"{method} ({count})" for method, count in (+better).items())
     return said + "that take no more bits" + (f": {counts}." if counts else ".")
+
+
+def _times(point: dict[str, Any], mine: dict[str, Any]) -> tuple[float, float]:
+    """KL over ours, and its standard error."""
+    theirs, ours = (each["quality"]["kl"] for each in (point, mine))
+    factor = theirs["mean"] / ours["mean"]
+    return factor, factor * hypot(*(kl["stderr"] / kl["mean"] for kl in (theirs, ours)))
 
 
 def _ours(result: dict[str, Any], context: int) -> list[dict[str, Any]]:
@@ -72,9 +100,7 @@ def _line(width: str, found: list[Found]) -> str:
     alike = [each for each in others if each[1]["bits_per_value"] <= most]
     if alike:
         name, other = min(alike, key=lambda each: each[1]["quality"]["kl"]["mean"])
-        theirs = other["quality"]["kl"]
-        factor = theirs["mean"] / mine["mean"]
-        stderr = factor * hypot(*(kl["stderr"] / kl["mean"] for kl in (theirs, mine)))
+        factor, stderr = _times(other, points[0])
         said += (
             f"; on the first text the best other cache of at most {MORE} bits more, {name} at "
             f"{other['bits_per_value']:.2f}, has {factor:.3g} ± {stderr:.1g} times its KL"
