@@ -25,6 +25,7 @@ from turbo_kv.quant.config import QuantConfig
 
 CHUNK = 64
 CONTEXT = 2048
+NEWEST = 32  # tokens that stay exact where a method of ours keeps some; other caches keep up to 128
 TEXTS = {
     "reference": "Python language reference",
     "source": "Standard library source",
@@ -57,14 +58,11 @@ class Row:
     missing: str | None = None
 
 
-def ours(name: str, quantize: str = "both", **choices: Any) -> Method:
+def ours(name: str, quantize: str = "both", exact_window: int = 0, **choices: Any) -> Method:
     """Our cache with some choices changed from the default."""
     config = QuantConfig(**choices)
-    return Method(
-        name,
-        True,
-        lambda model: TurboKVCache.for_model(model, config, read_back=True, quantize=quantize),
-    )
+    options = {"read_back": True, "quantize": quantize, "exact_window": exact_window}
+    return Method(name, True, lambda model: TurboKVCache.for_model(model, config, **options))
 
 
 METHODS = (
@@ -75,6 +73,16 @@ METHODS = (
     ours("3 bits, trellis, 8-bit scales", codebook="trellis", scale_bits=8),
     ours("3 bits, query-trellis", codebook="query-trellis"),
     ours("3 bits, query-trellis, 8-bit scales", codebook="query-trellis", scale_bits=8),
+    *(
+        ours(
+            f"{bits} bits, query-trellis, 8-bit scales, newest {NEWEST} exact",
+            bits=bits,
+            codebook="query-trellis",
+            scale_bits=8,
+            exact_window=NEWEST,
+        )
+        for bits in (4, 2)
+    ),
     ours("3 bits, 8-bit scales", scale_bits=8),
     ours("3 bits, fast", codebook="fast"),
     ours("3 bits, keys only", quantize="keys"),
