@@ -11,7 +11,7 @@ from pages_on_device import DEVICE, cos_sin, normal
 
 from turbo_kv.kernels import reference
 from turbo_kv.kernels.decode_triton import Launch, PagedAttention
-from turbo_kv.kernels.pages import empty_pages, to_pages
+from turbo_kv.kernels.pages import SIDES, empty_pages, to_pages
 from turbo_kv.kernels.states import PackedStates
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
@@ -39,7 +39,7 @@ class Case:
         pair = [TurboQuantizer(head_dim, replace(config, bits=each), DEVICE) for each in bits]
         shape = batch, KV_HEADS, length, head_dim
         dense = [one.quantize(normal(*shape, seed=seed)) for seed, one in enumerate(pair)]
-        self.pages = [roomy(*each) for each in zip(dense, ("keys", "values"), strict=True)]
+        self.pages = [roomy(*each) for each in zip(dense, SIDES, strict=True)]
         slow = torch.linspace(0, 1, head_dim // 2, device=DEVICE).pow(4).repeat(2)
         means = normal(2, batch, KV_HEADS, head_dim, seed=2)
         self.center = Center(20 * slow * means[0], means[1])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from turbo_kv.kernels.levels import codes
-from turbo_kv.kernels.pages import to_pages
+from turbo_kv.kernels.pages import SIDES, to_pages
 from turbo_kv.quant import fast, lloyd_max
 from turbo_kv.quant.packing import PackedVectors, pack
 
@@ -32,7 +32,7 @@ def test_only_the_fast_levels_need_no_lower_byte(bits):
     assert 2 * words["fast"] == words["lloyd-max"] == (8 if bits == 4 else 4)
 
 
-@pytest.mark.parametrize("side", ["keys", "values"])
+@pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("bits", [2, 3, 4])
 @pytest.mark.parametrize("book", BOOKS)
 def test_ptx_picks_the_level_of_every_code(book, bits, side):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from turbo_kv.kernels.pages import (
     BITS,
     PAGE,
+    SIDES,
     channel_order,
     empty_pages,
     page_count,
@@ -17,8 +18,6 @@ from turbo_kv.kernels.pages import (
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.packing import PackedVectors, pack, unpack
 from turbo_kv.quant.quantizer import TurboQuantizer
-
-SIDES = ("keys", "values")
 
 
 @given(

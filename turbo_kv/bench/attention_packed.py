@@ -11,7 +11,7 @@ from torch import Tensor
 from turbo_kv.bench.attention_ways import Shape
 from turbo_kv.kernels import reference
 from turbo_kv.kernels.decode_triton import Launch, PagedAttention
-from turbo_kv.kernels.pages import Pages, Side, empty_pages, to_dense
+from turbo_kv.kernels.pages import SIDES, Pages, Side, empty_pages, to_dense
 from turbo_kv.kernels.states import PackedStates
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
@@ -52,7 +52,7 @@ class PackedCaches:
         self.layers = [
             tuple(
                 _random_pages(shape, one, device, side)
-                for one, side in zip(quantizers, ("keys", "values"), strict=True)
+                for one, side in zip(quantizers, SIDES, strict=True)
             )
             for _ in range(layers)
         ]

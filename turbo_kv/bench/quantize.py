@@ -13,7 +13,7 @@ from torch import Tensor
 
 from turbo_kv.bench.graph import copy_bandwidth, layers_for, replay
 from turbo_kv.bench.stamp import stamp
-from turbo_kv.kernels.pages import empty_pages, to_dense
+from turbo_kv.kernels.pages import SIDES, empty_pages, to_dense
 from turbo_kv.models.progress import Progress
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
@@ -21,7 +21,7 @@ from turbo_kv.quant.packing import PackedVectors, unpack
 from turbo_kv.quant.quantizer import TurboQuantizer
 
 KV_HEADS, THETA = 4, 1e6  # of Qwen2.5-7B
-BITS = 3  # of a code, as `QuantConfig` has it
+BITS = QuantConfig().bits  # of a code
 CASES = (  # batch, tokens coded, tokens stored before, head_dim, codebook
     (1, 32768, 0, 128, "lloyd-max"),
     (1, 32768, 0, 128, "fast"),
@@ -69,7 +69,7 @@ class _Layer:
         )
         slots = past + tokens
         room = *shape[:2], slots, head_dim
-        keys, values = (empty_pages(room, BITS, side, "cuda") for side in ("keys", "values"))
+        keys, values = (empty_pages(room, BITS, side, "cuda") for side in SIDES)
         keys.length.fill_(slots)
         self.pages = keys, replace(values, length=keys.length)
         frequencies = THETA ** -(torch.arange(0, head_dim, 2).double() / head_dim)

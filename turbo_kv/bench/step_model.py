@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from turbo_kv.bench.step_ops import added_and_normed, gated, turn
 from turbo_kv.kernels.decode_triton import PagedAttention
-from turbo_kv.kernels.pages import Pages, Side, empty_pages
+from turbo_kv.kernels.pages import SIDES, Pages, Side, empty_pages
 from turbo_kv.kernels.quantize_triton import append
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
@@ -25,7 +25,6 @@ LAYERS, HIDDEN, INNER, VOCABULARY = 28, 3584, 18944, 152064
 KV_HEADS, GROUPS, HEAD_DIM = 4, 7, 128
 THETA = 1e6
 ROWS_AT_ONCE = 2**16  # of fp64 angles
-SIDES: tuple[Side, Side] = ("keys", "values")
 HEADS = (KV_HEADS * GROUPS, KV_HEADS, KV_HEADS)  # of q, k, v
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer, q, k, v (B, H, 1, D)

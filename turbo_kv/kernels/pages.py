@@ -31,6 +31,7 @@ BITS = (2, 3, 4)  # widths of a code
 CHANNELS = 64  # of what head_dim is a multiple
 
 Side = Literal["keys", "values"]
+SIDES: tuple[Side, Side] = ("keys", "values")
 
 
 @dataclass(frozen=True, eq=False)

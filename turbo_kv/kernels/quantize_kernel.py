@@ -23,6 +23,7 @@ import triton
 import triton.language as tl
 
 from turbo_kv.kernels import pages as layout
+from turbo_kv.kernels.page_operands import channel_at
 from turbo_kv.kernels.token_tiles import (
     GROUP,
     RAISED,
@@ -119,8 +120,7 @@ def _page(
     CHUNKS: tl.constexpr = HALF // 32
     group = tl.arange(0, GROUPS // 2)[:, None, None]
     place = tl.arange(0, GROUP)[None, None, :]
-    channels = group // 2 * 32 + group % 2 * 4  # as `grouped` has them
-    channels += place // 2 % 4 * 8 + place // 8 * 2 + place % 2
+    channels = channel_at(group * GROUP + place)  # as `grouped` has them
     left_signs = _signs(matrix + channels * matrix_row)
     right_signs = _signs(matrix + (channels + HALF) * matrix_row)
     if CENTRED:

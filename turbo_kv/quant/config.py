@@ -12,7 +12,6 @@ QjlBudget = Literal["on-top", "inside"]
 QjlOn = Literal["both", "keys"]
 
 BITS = (2, 3, 4)
-MOST_BITS = max(BITS)
 SCALE_BITS = (16, 8)
 
 
