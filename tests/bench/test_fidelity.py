@@ -8,7 +8,7 @@ import torch
 from turbo_kv.bench import fidelity, frontier
 from turbo_kv.bench.contenders import GROUPS, SEEDED, Group
 from turbo_kv.bench.fidelity import kl_ratio, run
-from turbo_kv.bench.frontier_best import best, exceptions, margin
+from turbo_kv.bench.frontier_best import beaten, best, scales
 from turbo_kv.bench.live import Method, ours
 from turbo_kv.bench.lock_step import between, lock_step
 from turbo_kv.cache.kv_cache import TurboKVCache
@@ -151,16 +151,37 @@ def test_the_best_of_a_width_is_held_against_the_best_other_of_about_its_bytes()
     assert line.endswith("the smallest of no more KL, larger, takes 4.30.")
 
 
-def test_other_caches_are_held_against_ours_of_no_more_bits_and_of_no_fewer():
-    def row(method, ours, bits, kl):
-        quality = {"kl": {"mean": kl, "stderr": 0.1 * kl}}
-        point = {"context": 8, "bits_per_value": bits, "quality": quality}
-        return {"method": method, "ours": ours, "points": [point]}
+def one_point(method, ours, bits, kl, group="3 bits"):
+    quality = {"kl": {"mean": kl, "stderr": 0.1 * kl}}
+    point = {"context": 8, "bits_per_value": bits, "quality": quality}
+    return {"group": group, "method": method, "ours": ours, "points": [point]}
 
-    rows = [row("query-trellis", True, 3.0, 0.1), row("plain", True, 4.0, 0.2)]
-    rows += [row("worse", False, 2.5, 0.3), row("larger", False, 3.5, 0.01)]
-    said = margin([{"rows": rows}])
-    assert "at least 3.0 ± 0.4 times its KL (1 pairs)" in said
-    assert "2 points of other caches, 1 have less KL" in exceptions([{"rows": rows}])
-    assert exceptions([{"rows": rows}]).endswith(": larger (1).")
-    assert margin([{"rows": rows[:2]}]) == ""
+
+def test_other_caches_are_held_against_the_best_of_ours_of_no_more_bits():
+    rows = [one_point("small", True, 3.0, 0.1), one_point("large", True, 4.0, 0.02)]
+    rows += [one_point("too small", False, 2.5, 0.3), one_point("bf16", False, 16, 0.001)]
+    assert beaten([{"rows": rows}]) == ""
+    rows += [one_point("equal", False, 3.0, 0.3), one_point("larger", False, 3.5, 0.2)]
+    said = beaten([{"rows": rows}])
+    assert "Of the 2 points" in said
+    assert said.endswith("at least 2.0 ± 0.3 times (larger). ")
+    rows.append(one_point("better", False, 4.5, 0.02))
+    said = beaten([{"rows": rows}])
+    assert said.endswith(
+        "the 3 points of other caches, bf16 apart, 1 have no more KL than all of "
+        "ours of no more bits: better (1). "
+    )
+
+
+def test_scales_of_8_bits_are_held_against_those_of_16_in_the_same_group():
+    def pair(group, plain, short):
+        return [
+            one_point("plain", True, 3.25, plain, group),
+            one_point("plain, 8-bit scales", True, 3.13, short, group),
+        ]
+
+    rows = [*pair("3 bits", 0.1, 0.11), *pair("3 bits, seed 1", 0.1, 0.13)]
+    rows += pair("2 bits", 0.2, 0.21)
+    assert scales([{"rows": rows[:1]}]) == ""
+    said = scales([{"rows": rows}])
+    assert "at 3 bits +20.0% (plain); at 2 bits +5.0% (plain) (± 10.0% at most)" in said

@@ -1,4 +1,7 @@
-"""What knowing a head is worth as a table, from the result file. Measures nothing."""
+"""What knowing a head is worth as a table, from the result file. Measures nothing.
+
+What lost is not kept: the result names the commit that has its code and the command.
+"""
 
 from typing import Any
 
@@ -31,7 +34,8 @@ def table(result: dict[str, Any]) -> str:
     stamp = result["stamp"]
     said = (
         "KL over that of plain codes with as many bits: below 1 it pays. "
-        f"{model['model']['name']}, "
-        f"{result['context']:,} tokens, 8-bit scales, at {stamp['commit']}, {stamp['date'][:10]}."
+        f"{model['model']['name']}, {result['context']:,} tokens, 8-bit scales, "
+        f"{stamp['date'][:10]}. "
+        f"The code of what lost was deleted; {stamp['commit']} has it, and `bench calibration`."
     )
     return f"{markdown(header, lines)}\n{said}\n"

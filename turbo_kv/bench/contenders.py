@@ -10,9 +10,10 @@ from typing import Any
 from transformers import Cache, PreTrainedModel
 
 from turbo_kv.bench.baselines import BASELINES
-from turbo_kv.bench.live import CHUNK, Method, ours
+from turbo_kv.bench.live import CHUNK, NEWEST, Method, ours, windowed
 from turbo_kv.bench.rounding import KiviLayer, PerTokenLayer
 
+WIDTHS = (3, 2, 4)  # bits; the first is the page's own
 WITHOUT_WINDOW = 512  # tokens a chunk, where the chunk changes nothing
 SEEDS = (1, 2)
 EXACT_OR_FP8 = ("bf16", "fp8, scale per vector")
@@ -48,19 +49,17 @@ def _layers(name: str, layer: Callable[[], Any]) -> Method:
 
 def _width(bits: int) -> Group:
     """Every way without a window to spend about `bits` bits; the first is what others face."""
-    at_three = (
-        ours("Lloyd-Max, 8-bit scales", scale_bits=8),
-        ours("TurboQuant, product form", centering="off", qjl=True, qjl_budget="inside"),
-    )
+    product = ours("TurboQuant, product form", centering="off", qjl=True, qjl_budget="inside")
     return Group(
         f"{bits} bits",
         (
             ours("Lloyd-Max", bits=bits),
+            ours("Lloyd-Max, 8-bit scales", bits=bits, scale_bits=8),
             ours("trellis", bits=bits, codebook="trellis"),
             ours("trellis, 8-bit scales", bits=bits, codebook="trellis", scale_bits=8),
             ours("query-trellis", bits=bits, codebook="query-trellis"),
             ours("query-trellis, 8-bit scales", bits=bits, codebook="query-trellis", scale_bits=8),
-            *(at_three if bits == 3 else ()),
+            *((product,) if bits == 3 else ()),
             ours("TurboQuant, MSE form", bits=bits, centering="off"),
             _layers("round to nearest, per token", lambda: PerTokenLayer(bits)),
         ),
@@ -68,14 +67,18 @@ def _width(bits: int) -> Group:
 
 
 GROUPS = (
-    *(_width(bits) for bits in (3, 2, 4)),
+    *map(_width, WIDTHS),
     Group("others", _baselines(EXACT_OR_FP8)),
     Group(
         "windows",
         (
             *(
+                windowed(f"query-trellis, {bits} bits, newest {NEWEST} in 16", bits)
+                for bits in WIDTHS
+            ),
+            *(
                 _layers(f"round to nearest, KIVI, {bits} bits", lambda bits=bits: KiviLayer(bits))
-                for bits in (2, 3, 4)
+                for bits in WIDTHS
             ),
             *_baselines(BEST_OF_TRANSFORMERS),
         ),
@@ -89,6 +92,7 @@ SEEDED = tuple(
             ours(name, bits=bits, seed=seed, **choices)
             for name, choices in (
                 ("Lloyd-Max", {}),
+                ("Lloyd-Max, 8-bit scales", {"scale_bits": 8}),
                 ("trellis", {"codebook": "trellis"}),
                 ("trellis, 8-bit scales", {"codebook": "trellis", "scale_bits": 8}),
                 ("query-trellis", {"codebook": "query-trellis"}),
@@ -96,6 +100,6 @@ SEEDED = tuple(
             )
         ),
     )
-    for bits in (3, 2, 4)
+    for bits in WIDTHS
     for seed in SEEDS
 )

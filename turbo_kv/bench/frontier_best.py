@@ -1,16 +1,18 @@
 """What is best at each width, in one line each, from the frontier's result files. Measures nothing.
 
-Ours are held against Lloyd-Max on the same predictions, result by result. Other caches are held
-against ours on the first text alone, which has them all: the one of least KL that takes no more
-than a bit more.
+Ours are held against Lloyd-Max on the same predictions, result by result. In a width's line other
+caches are held against ours on the first text alone: the one of least KL that takes no more than a
+bit more; then everywhere, against the least KL of ours at no more bits.
 """
 
 from collections import Counter
 from math import hypot
+from statistics import mean, stdev
 from typing import Any
 
 MORE = 0.75  # bits
-CHOSEN = "query-trellis"  # with 16-bit or 8-bit scales
+EXACT = "bf16"  # what a model without a quantized cache keeps
+EIGHT = ", 8-bit scales"  # ends the name of what has them
 STRONGEST = "windows"  # the group without which nothing is said of other caches
 
 Found = dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]]  # by group and method
@@ -22,40 +24,55 @@ def best(found: list[Found]) -> str:
     return "".join(f"- {_line(width, found)}\n" for width in widths)
 
 
-def margin(results: list[dict[str, Any]]) -> str:
-    """How far every other cache of no more bits is behind CHOSEN, in one sentence."""
-    behind = [
-        _times(point, mine)
+def beaten(results: list[dict[str, Any]]) -> str:
+    """How other caches fare against the best of ours that takes no more bits, in one sentence."""
+    against = [
+        (*_times(point, min(mine, key=_kl)), row["method"])
         for result in results
-        for row in (row for row in result["rows"] if row["method"].startswith(CHOSEN))
-        for mine in row["points"]
-        for other in (row for row in result["rows"] if not row["ours"])
-        for point in other["points"]
-        if point["context"] == mine["context"] and _no_more(point, mine)
+        for row in (row for row in result["rows"] if not row["ours"] and row["method"] != EXACT)
+        for point in row["points"]
+        if (mine := [at for at in _ours(result, point["context"]) if _no_more(at, point)])
     ]
-    if not behind:
+    if not against:
         return ""
-    factor, stderr = min(behind)
+    lost = Counter(method for factor, _, method in against if factor <= 1)
+    said = f"Of the {len(against)} points of other caches, {EXACT} apart, "
+    if lost:
+        counts = ", ".join(f"{method} ({count})" for method, count in lost.items())
+        return f"{said}{lost.total()} have no more KL than all of ours of no more bits: {counts}. "
+    factor, stderr, method = min(against)
     return (
-        f"On every text, at every context and on the twin, another cache of no more bits than "
-        f"{CHOSEN} has at least {factor:.1f} ± {stderr:.1f} times its KL ({len(behind)} pairs). "
+        f"{said}every one has more KL than one of ours that takes no more bits, at least "
+        f"{factor:.1f} ± {stderr:.1f} times ({method}). "
     )
 
 
-def exceptions(results: list[dict[str, Any]]) -> str:
-    """Where another cache has less KL than all of ours that take no more bits, in one sentence."""
-    points, better = 0, Counter()
-    for result in results:
-        for row in (row for row in result["rows"] if not row["ours"]):
-            for point in row["points"]:
-                points += 1
-                mine = [at for at in _ours(result, point["context"]) if _no_more(at, point)]
-                better[row["method"]] += bool(mine) and all(_kl(at) > _kl(point) for at in mine)
-    said = (
-        f"Of the {points} points of other caches, {better.total()} have less KL than all of ours "
+def scales(results: list[dict[str, Any]]) -> str:
+    """What scales of 8 bits add to KL, by width and codebook, in one sentence."""
+    ratios: dict[str, dict[str, list[float]]] = {}
+    for rows in (result["rows"] for result in results):
+        points = {(row["group"], row["method"]): row["points"] for row in rows}
+        for (group, method), short in points.items():
+            plain = method.removesuffix(EIGHT)
+            if plain != method and (group, plain) in points:
+                of_width = ratios.setdefault(group.partition(",")[0], {}).setdefault(plain, [])
+                pairs = zip(short, points[group, plain], strict=True)
+                of_width += [_kl(less) / _kl(more) for less, more in pairs]
+    if not ratios:
+        return ""
+    widest = max(_stderr(each) for of_width in ratios.values() for each in of_width.values())
+    said = "; ".join(
+        f"at {width} " + ", ".join(f"{mean(r) - 1:+.1%} ({name})" for name, r in found.items())
+        for width, found in ratios.items()
     )
-    counts = ", ".join(f"{method} ({count})" for method, count in (+better).items())
-    return said + "that take no more bits" + (f": {counts}." if counts else ".")
+    return (
+        "A byte a scale in place of two changes KL, on average over texts, contexts and rotations, "
+        f"{said} (± {widest:.1%} at most). "
+    )
+
+
+def _stderr(numbers: list[float]) -> float:
+    return stdev(numbers) / len(numbers) ** 0.5 if len(numbers) > 1 else 0.0
 
 
 def _times(point: dict[str, Any], mine: dict[str, Any]) -> tuple[float, float]:
@@ -66,7 +83,7 @@ def _times(point: dict[str, Any], mine: dict[str, Any]) -> tuple[float, float]:
 
 
 def _ours(result: dict[str, Any], context: int) -> list[dict[str, Any]]:
-    rows = (row for row in result["rows"] if row["ours"])
+    rows = (row for row in result["rows"] if row["ours"] and "seed" not in row["group"])
     return [point for row in rows for point in row["points"] if point["context"] == context]
 
 

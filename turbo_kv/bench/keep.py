@@ -121,7 +121,6 @@ BENCHMARKS: dict[str, Callable[[Progress], list[Path]]] = {
     "trellis": _result("trellis"),
     "page": _result("page", "page_times"),
     "reliability": _result("reliability"),
-    "calibration": _result("calibration"),
     "precompute": _precompute,
     "screenshots": _screenshots,
     "readme": _readme,

@@ -25,7 +25,7 @@ from turbo_kv.quant.config import QuantConfig
 
 CHUNK = 64
 CONTEXT = 2048
-NEWEST = 32  # tokens that stay exact where a method of ours keeps some; other caches keep up to 128
+NEWEST = 64  # tokens not coded where a method of ours leaves some; other caches leave up to 128
 TEXTS = {
     "reference": "Python language reference",
     "source": "Standard library source",
@@ -65,6 +65,12 @@ def ours(name: str, quantize: str = "both", exact_window: int = 0, **choices: An
     return Method(name, True, lambda model: TurboKVCache.for_model(model, config, **options))
 
 
+def windowed(name: str, bits: int) -> Method:
+    """Our best codes, and the newest tokens beside them in 16 bits."""
+    best = {"codebook": "query-trellis", "scale_bits": 8}
+    return ours(name, exact_window=NEWEST, bits=bits, **best)
+
+
 METHODS = (
     ours("3 bits"),
     ours("4 bits", bits=4),
@@ -73,16 +79,8 @@ METHODS = (
     ours("3 bits, trellis, 8-bit scales", codebook="trellis", scale_bits=8),
     ours("3 bits, query-trellis", codebook="query-trellis"),
     ours("3 bits, query-trellis, 8-bit scales", codebook="query-trellis", scale_bits=8),
-    *(
-        ours(
-            f"{bits} bits, query-trellis, 8-bit scales, newest {NEWEST} exact",
-            bits=bits,
-            codebook="query-trellis",
-            scale_bits=8,
-            exact_window=NEWEST,
-        )
-        for bits in (4, 2)
-    ),
+    windowed(f"4 bits, query-trellis, 8-bit scales, newest {NEWEST} in 16", 4),
+    windowed(f"2 bits, query-trellis, 8-bit scales, newest {NEWEST} in 16", 2),
     ours("3 bits, 8-bit scales", scale_bits=8),
     ours("3 bits, fast", codebook="fast"),
     ours("3 bits, keys only", quantize="keys"),

@@ -98,7 +98,7 @@ def live() -> str:
         main,
         f"Exact perplexity {exact['perplexity']:.2f} ± {exact['stderr']:.2f}. Perplexity is the "
         "change from exact, top-1 the share of strongest next tokens unchanged, KL in nats; ± is "
-        "one standard error. What stays exact, a side or the newest, is in fp32 and counts. Other "
+        "one standard error. What is not coded counts: a side in fp32, the newest in bf16. Other "
         "caches in italics, `axis` as transformers names it: quanto's -1 groups 64 tokens of one "
         "channel, its 0 and HQQ's 1 the 64 values of one vector, HQQ's 0 strides over heads.",
     )

@@ -37,7 +37,8 @@ class TurboKVCache(Cache):
     config: the model's own `model.config`; its attention implementation is read at every update.
     quant: how to code. The mean of centering "mean" is that of the first update's tokens, at most
         256; centering "bias" needs `bias`, which `for_model` fills in.
-    exact_window: how many of the newest tokens stay exact, in the model's dtype.
+    exact_window: how many of the newest tokens stay as they are, in 16 bits: those of an fp32 model
+        are rounded to bf16.
     read_back: let a prefill too attend to its tokens as stored, which measuring needs.
     quantize: which side to code; the other stays exact, in fp32.
     bias: per layer, the constants to subtract.

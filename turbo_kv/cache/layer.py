@@ -58,7 +58,8 @@ class PackedLayer(DynamicLayer):
         """Learn batch, dtype and device from states (B, H_kv, T, D), T >= 0, and store none."""
         self.dtype, self.device = key_states.dtype, key_states.device
         nothing = key_states[:, :, :0]
-        self._window = nothing.clone(), nothing.clone()
+        kept = torch.bfloat16 if self.dtype == torch.float32 else self.dtype
+        self._window = nothing.to(kept, copy=True), nothing.to(kept, copy=True)
         self._stores = self.plan.stores(nothing)
         if self.bias is not None:
             self.center = _for_batch(self.bias, len(key_states), self.device)
@@ -174,7 +175,8 @@ class PackedLayer(DynamicLayer):
             center = Center.from_mean(key_states, value_states, cos, sin, MEAN_TOKENS)
         states = (key_states, value_states)
         if self.plan.exact_window:
-            states = tuple(torch.cat(pair, dim=2) for pair in zip(self._window, states))
+            pairs = zip(self._window, states)
+            states = tuple(torch.cat((held, new.to(held.dtype)), dim=2) for held, new in pairs)
         leaving = max(0, states[0].shape[2] - self.plan.exact_window)
         try:
             self._stores.append(*(each[:, :, :leaving] for each in states), center)

@@ -29,7 +29,7 @@ class Plan:
     quantizers: makes those of keys and values for a device.
     frozen_mean: subtract the mean of the first update's tokens.
     read_back: attend to every token as stored, those of the current forward too.
-    exact_window: how many of the newest tokens stay exact.
+    exact_window: how many of the newest tokens stay as they are, in 16 bits.
     query_groups: query heads per KV head.
     """
 
