@@ -52,8 +52,8 @@ def paged(monkeypatch):
 def dense_cache(model, monkeypatch):
     """Makes caches that keep dense codes, whatever the device."""
 
-    def make(quant=None):
-        cache = TurboKVCache(model.config, quant)
+    def make(quant=None, exact_window=0):
+        cache = TurboKVCache(model.config, quant, exact_window=exact_window)
         for layer in cache.layers:
             layer.plan = copy.copy(layer.plan)
             object.__setattr__(layer.plan, "stores", lambda nothing: dense_stores(cache, nothing))
@@ -93,6 +93,20 @@ def test_decoding_from_pages_is_decoding_from_dense_codes(model, paged, dense_ca
         for side in ("keys", "values"):
             codes, expected = (getattr(states, side).codes for states in stored)
             assert (codes != expected).float().mean() < 1e-3
+
+
+def test_tokens_leave_a_window_for_the_pages(model, paged, dense_cache):
+    cache = TurboKVCache(model.config, exact_window=5)
+    other, ids = dense_cache(exact_window=5), tokens(2, 12)
+    mask = torch.ones_like(ids)
+    mask[0, :6] = 0
+    for start, stop in pairwise((0, 3, 4, 7, 8, 12)):  # no page is there before the third
+        given, expected = (
+            read(model, each, ids[:, start:stop], mask[:, :stop]) for each in (cache, other)
+        )
+        assert_alike(given[mask[:, start:stop] > 0], expected[mask[:, start:stop] > 0])
+    assert isinstance(cache.layers[0]._stores, PagedStores)
+    assert cache.layers[0].stored()["exact_window"] == 2 * 2 * 5 * 64 * 2
 
 
 def test_left_padding_is_not_attended(model, paged, dense_cache):
@@ -159,7 +173,7 @@ def test_states_without_a_code_are_refused_and_leave_no_trace(model, paged):
 
 
 REFUSED = {
-    "exact window": (QuantConfig(), {"exact_window": 4}, "exact window"),
+    "a wide window": (QuantConfig(), {"exact_window": 129}, "129 newest tokens are not coded"),
     "sketch": (QuantConfig(qjl=True), {}, "QJL"),
     "no rotation": (QuantConfig(rotation=False), {}, "rotate"),
     "trellis": (QuantConfig(codebook="trellis"), {}, "trellis"),

@@ -33,7 +33,7 @@ class Case:
     """Random states in the dense form of the specification and in pages with rubbish beyond."""
 
     def __init__(
-        self, length, head_dim=64, bits=(3, 3), *, groups=7, batch=1, codebook="lloyd-max"
+        self, length, head_dim=64, bits=(3, 3), *, groups=7, batch=1, codebook="lloyd-max", newest=0
     ):
         config = QuantConfig(codebook=codebook)
         pair = [TurboQuantizer(head_dim, replace(config, bits=each), DEVICE) for each in bits]
@@ -44,15 +44,16 @@ class Case:
         means = normal(2, batch, KV_HEADS, head_dim, seed=2)
         self.center = Center(20 * slow * means[0], means[1])
         self.table = cos_sin(max(length + 640, 1024), head_dim)
-        none = normal(batch, KV_HEADS, 0, head_dim)
+        self.newest = tuple(normal(2, batch, KV_HEADS, newest, head_dim, seed=4).bfloat16())
         rows = (each[:length] for each in self.table)
-        self.states = PackedStates(*dense, *pair, self.center, *rows, none, none)
+        self.states = PackedStates(*dense, *pair, self.center, *rows, *self.newest)
         self.queries = normal(batch, KV_HEADS * groups, 1, head_dim, seed=3)
         self.pair = pair
 
     def attend(self, launch=SMALL, first=None):
         attention = PagedAttention(*self.pair, *self.table, launch)
-        return attention(self.queries, *self.pages, self.center, first)
+        newest = self.newest if self.newest[0].shape[2] else None
+        return attention(self.queries, *self.pages, self.center, first, newest=newest)
 
 
 def roomy(dense, side):
@@ -113,6 +114,17 @@ def test_padding_on_the_left_weighs_nothing():
     mask = torch.arange(500, device=DEVICE) >= first[:, None]
     exact = reference.attention(case.queries, case.states, mask[:, None, None])
     assert error(case.attend(first=first.int()), exact) < 1e-3
+
+
+@pytest.mark.parametrize("newest", [1, 20, 64, 128])
+def test_the_newest_tokens_are_attended_beside_the_pages(newest):
+    case = Case(150, batch=2, groups=3, newest=newest)
+    seen = torch.arange(150 + newest, device=DEVICE)
+    for first in (torch.tensor([0, 77]), torch.tensor([3, 150 + newest // 2])):
+        mask = seen >= first.to(DEVICE)[:, None]
+        exact = reference.attention(case.queries, case.states, mask[:, None, None])
+        assert error(case.attend(first=first.int().to(DEVICE)), exact) < 1e-3
+    assert error(case.attend(), reference.attention(case.queries, case.states)) < 1e-3
 
 
 def test_how_work_is_split_changes_nothing():

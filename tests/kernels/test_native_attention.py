@@ -41,7 +41,8 @@ def test_compiled_attention_is_the_specifications(shape):
 
     @settings(max_examples=12)
     @given(
-        slots=st.integers(1, 1200),
+        slots=st.integers(0, 1200),
+        newest=st.sampled_from([0, 0, 1, 20, 64]),
         length=st.integers(1, 33),
         batch=st.integers(1, 3),
         masked=st.sampled_from(["causal", "padded", "added"]),
@@ -49,11 +50,13 @@ def test_compiled_attention_is_the_specifications(shape):
         rotation=st.booleans(),
         scale_bits=st.sampled_from([8, 16]),
     )
-    def check(*, slots, length, batch, masked, **choices):
+    def check(*, slots, newest, length, batch, masked, **choices):
         torch.manual_seed(slots)
         config = QuantConfig(bits=bits, **choices)
+        newest = max(newest, slots == 0)
+        states = make_states(slots, head_dim, batch=batch, config=config, window=newest)
+        slots += newest
         length = min(length, slots)
-        states = make_states(slots, head_dim, batch=batch, config=config)
         queries = make_queries(states, length, groups)
         mask = None
         if masked != "causal":
@@ -105,7 +108,6 @@ def test_scores_of_hundreds_overflow_nothing():
 
 
 REFUSED = {
-    "exact window": (QuantConfig(), {"exact_window": 4}, "exact window"),
     "sketch": (QuantConfig(qjl=True), {}, "QJL"),
     "trellis": (QuantConfig(codebook="trellis"), {}, "trellis"),
     "one side": (QuantConfig(), {"quantize": "values"}, "one side stays exact"),
@@ -120,13 +122,16 @@ def test_what_the_kernel_lacks_is_attended_in_pytorch_and_said(random_qwen2, cas
     assert why in cache.path("cpu")
 
 
-def test_a_model_speaks_alike_through_c_and_through_pytorch(random_qwen2, monkeypatch):
+@pytest.mark.parametrize("exact_window", [0, 7, 64])
+def test_a_model_speaks_alike_through_c_and_through_pytorch(
+    random_qwen2, monkeypatch, exact_window
+):
     tokens = torch.randint(256, (2, 40), generator=torch.Generator().manual_seed(0))
     random_qwen2.set_attn_implementation("turbo_kv")
     logits = []
     for reason in (None, "no C compiler was found"):
         monkeypatch.setattr(choose, "_why_not_compiled", lambda *_, reason=reason: reason)
-        cache = TurboKVCache(random_qwen2.config)
+        cache = TurboKVCache(random_qwen2.config, exact_window=exact_window)
         random_qwen2(tokens[:, :30], cache=cache)
         logits.append(random_qwen2(tokens[:, 30:], cache=cache).logits)
     random_qwen2.set_attn_implementation("sdpa")

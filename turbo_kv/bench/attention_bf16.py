@@ -41,6 +41,7 @@ def attention(
     )
     decode_combine[(batch * query_heads,)](
         *(parts, sums, None, None, out, splits, groups),
+        *(query_states, None, None, None, None, 1.0, 0, kv_heads),
         D=head_dim,
         **combined(splits),
         PDL=True,

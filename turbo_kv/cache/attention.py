@@ -54,7 +54,7 @@ def _attend(
         return pagewise.attention(query, states, mask, scaling)
     quantizers = states.key_quantizer, states.value_quantizer
     groups = query.shape[1] // states.exact_keys.shape[1]
-    if choose.why_not_c(quantizers, groups, states.exact_keys.shape[2]) is None:
+    if choose.why_not_c(quantizers, groups) is None:
         return native_attention.attention(query, states, mask, scaling)
     return pagewise.attention(query, states, mask, scaling, read=(cpu.dot, cpu.mix))
 

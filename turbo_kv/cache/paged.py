@@ -61,7 +61,9 @@ class PagedStores:
         """Everything stored, as attention reads it."""
         attend = _attention(*self._quantizers, self._rope, self._rows, self._device)
         center = _contiguous(center)
-        return PagedStates(*self._sides, center, attend, lambda: self.states(center, window))
+        return PagedStates(
+            *self._sides, center, attend, window, lambda: self.states(center, window)
+        )
 
     def crop(self, length: int) -> None:
         """Keep the first `length` tokens and give emptied pages back."""

@@ -15,6 +15,7 @@ from turbo_kv.quant.scalar import ScalarCodebook
 PAGED_DEVICES = {"cuda"}  # device types whose caches lie in pages
 HEAD_DIMS = (64, 128)
 MOST_QUERIES = 8  # query heads per KV head
+MOST_NEWEST = 128  # tokens beside the pages
 C_HEAD_DIMS = range(32, 257, 16)
 
 Sides = tuple[TurboQuantizer, TurboQuantizer]  # the quantizers of keys and of values
@@ -38,7 +39,7 @@ def cache_path(device: torch.device, sides: Sides, query_groups: int, exact_wind
         return f"{name}, Triton: tokens are coded into pages and attended there"
     if device.type != "cpu":
         return f"{name}, eager PyTorch on dense codes: {why}"
-    why_eager = why_not_c(sides, query_groups, exact_window)
+    why_eager = why_not_c(sides, query_groups)
     if why_eager is None:
         return f"{name}, compiled C on dense codes: {why}"
     coder = "; compiled C codes" if isinstance(sides[0], NativeQuantizer) else ""
@@ -76,8 +77,8 @@ def why_dense(
         return "pages need a CUDA device"
     if find_spec("triton") is None:
         return "Triton is not installed"
-    if exact_window:
-        return "the kernels keep no exact window"
+    if exact_window > MOST_NEWEST:
+        return f"{exact_window} newest tokens are not coded, and the kernels take {MOST_NEWEST}"
     if query_groups > MOST_QUERIES:
         return f"{query_groups} query heads share a KV head, and the kernels take {MOST_QUERIES}"
     reasons = (why_not(quantizer) for quantizer in sides)
@@ -98,10 +99,8 @@ def why_not(quantizer: TurboQuantizer) -> str | None:
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def why_not_c(sides: Sides, query_groups: int, exact_window: int = 0) -> str | None:
+def why_not_c(sides: Sides, query_groups: int) -> str | None:
     """Why compiled C does not attend on a CPU, None if it does. The first call may compile it."""
-    if exact_window:
-        return "the kernels keep no exact window"
     keys, values = sides
     if reason := _why_not_levels(keys) or _why_not_levels(values):
         return reason

@@ -201,7 +201,8 @@ def decode_split(
     output = _warps_together(output * factor[:, None, :], WARPS, D)
     place = (head * splits + split) * QUERIES + column
     tl.store(outputs + place[None, :] * D + channel[:, None], output)
-    tl.store(sums_out + place, tl.where(some, highest + tl.log2(total), EMPTY))
+    log_sum = highest - VALUES.room + tl.log2(total)
+    tl.store(sums_out + place, tl.where(some, log_sum, EMPTY))
 
 
 @triton.jit
@@ -213,23 +214,40 @@ def _warps_together(x, WARPS: tl.constexpr, D: tl.constexpr):
     return left + right
 
 
-@triton.jit(do_not_specialize=["splits", "groups"])
+@triton.jit(do_not_specialize=["splits", "groups", "newest", "kv_heads"])
 def decode_combine(
     outputs, sums, matrix, value_mean, attended, splits, groups,
-    D: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr, PDL: tl.constexpr,
+    query_states, newest_keys, newest_values, lengths, firsts, scaling, newest, kv_heads,
+    D: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr, NEWEST: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """Weigh the splits of one query head together and un-rotate the sum; grid (B · H_q,).
 
     matrix: of the values, (D, D); None for outputs that are not rotated and in order.
-    BLOCK: at least the splits, a power of two. CHUNK: how many are summed in one place.
+    newest_keys, newest_values: (B, H_kv, newest, D), as they are, after the tokens of the splits.
+    BLOCK: at least the splits, a power of two; NEWEST: at least `newest`, or 0 without any.
+    CHUNK: how many splits are summed in one place.
     """
     query = tl.program_id(0).to(tl.int64)
     head = query // groups
     channel = tl.arange(0, D)
-    if matrix is not None:  # while the splits still run
+    # While the splits still run; what they waited for is there.
+    if matrix is not None:
         inverse = tl.load(matrix + channel_at(channel)[:, None] * D + channel[None, :])
     if value_mean is not None:
         mean = tl.load(value_mean + head * D + channel).to(tl.float32)
+    if NEWEST:
+        token = tl.arange(0, NEWEST)
+        place = (head * newest + token)[:, None] * D + channel[None, :]
+        keys = tl.load(newest_keys + place, (token < newest)[:, None], 0.0).to(tl.float32)
+        asked = tl.load(query_states + query * D + channel).to(tl.float32) * scaling
+        scores = tl.sum(keys * asked[None, :], 1)
+        first = None
+        if firsts is not None:
+            first = tl.load(firsts + head // kv_heads)
+        length = tl.load(lengths)
+        scores = tl.where(valid(length + token, first, length + newest), scores, EMPTY)
+        values = tl.load(newest_values + place, (token < newest)[:, None], 0.0).to(tl.float32)
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
@@ -243,7 +261,13 @@ def decode_combine(
     split = tl.arange(0, BLOCK)
     log_sum = tl.load(sums + split * 8, split < splits, EMPTY)
     highest = tl.max(log_sum, 0)
-    total = tl.sum(tl.where(split < splits, tl.exp2(log_sum - highest), 0.0), 0)
+    if NEWEST:
+        highest = tl.maximum(highest, tl.max(scores, 0))
+    packed = tl.sum(tl.where(split < splits, tl.exp2(log_sum - highest), 0.0), 0)
+    total = packed
+    if NEWEST:
+        weights = tl.exp2(scores - highest)
+        total += tl.sum(weights, 0)
     weighted = tl.zeros((CHUNK, D), tl.float32)
     for start in tl.static_range(0, BLOCK, CHUNK):
         split = start + tl.arange(0, CHUNK)
@@ -253,5 +277,7 @@ def decode_combine(
     if matrix is not None:
         output = tl.sum(inverse.to(tl.float32) * output[:, None], 0)
     if value_mean is not None:
-        output += mean
+        output += mean * (packed / total)
+    if NEWEST:
+        output += tl.sum(values * weights[:, None], 0) / total
     tl.store(attended + query * D + channel, output.to(attended.dtype.element_ty))

@@ -94,12 +94,15 @@ class PagedAttention:
         center: Center | None = None,
         first: Tensor | None = None,
         scaling: float | None = None,
+        newest: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Attend to the valid tokens: (B, H_q, 1, D) in the query's dtype.
 
         query_states: (B, H_q, 1, D), rotated by RoPE, H_q at most 8 times H_kv.
         center: what the pages are centred by. first: int32 (B,), the first slot that is no padding.
-        scaling: of the scores; 1 / √D by default. Raises ValueError for shapes it does not read.
+        scaling: of the scores; 1 / √D by default.
+        newest: keys and values after those in pages, as they are, (B, H_kv, W, D), W at least 1.
+        Raises ValueError for shapes it does not read.
         """
         batch, query_heads, length, head_dim = query_states.shape
         kv_heads = keys.words.shape[1]
@@ -144,21 +147,30 @@ class PagedAttention:
             **early,
             **registers,
         )
+        near = None if newest is None else [each.contiguous() for each in newest]
+        tokens = 0 if near is None else near[0].shape[2]
         decode_combine[(batch * query_heads,)](
             *(parts, sums, self.value_matrix),
             *(None if center is None else center.value_mean, out, splits, groups),
+            *(query_states.contiguous(), *(near or (None, None)), keys.length, first),
+            *(scaling * LOG2_E, tokens, kv_heads),
             D=head_dim,
-            **combined(splits),
+            **combined(splits, tokens),
             PDL=bool(early),
             **early,
         )
         return out
 
 
-def combined(splits: int) -> dict[str, int]:
-    """What `decode_combine` is compiled with for so many splits."""
-    block = 1 << (splits - 1).bit_length()
-    return {"BLOCK": block, "CHUNK": min(block, CHUNK), "num_warps": 4 if block <= 64 else 8}
+def combined(splits: int, newest: int = 0) -> dict[str, int]:
+    """What `decode_combine` is compiled with for so many splits and newest tokens."""
+    block, near = (1 << (each - 1).bit_length() if each else 0 for each in (splits, newest))
+    return {
+        "BLOCK": block,
+        "CHUNK": min(block, CHUNK),
+        "NEWEST": near,
+        "num_warps": 4 if max(block, near) <= 64 else 8,
+    }
 
 
 def phase_table(cos: Tensor, sin: Tensor) -> Tensor:

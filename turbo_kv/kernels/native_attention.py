@@ -30,9 +30,11 @@ class _Side(ctypes.Structure):
 class _Call(ctypes.Structure):
     _fields_ = (
         *(("keys", _Side), ("values", _Side)),
-        *((name, c_void_p) for name in ("queries", "cos", "sin", "visible", "added", "output")),
+        *((name, c_void_p) for name in ("queries", "cos", "sin", "newest_keys", "newest_values")),
+        *((name, c_void_p) for name in ("visible", "added", "output")),
         *((name, c_int64) for name in ("mask_batch", "mask_query")),
-        *((name, c_int64) for name in ("batch", "heads", "rows", "length", "slots", "threads")),
+        *((name, c_int64) for name in ("batch", "heads", "rows", "length", "slots", "newest")),
+        ("threads", c_int64),
         *(("scaling", c_float), ("openmp", c_void_p)),
     )
 
@@ -51,7 +53,7 @@ def attention(
     attention_mask: Tensor | None = None,
     scaling: float | None = None,
 ) -> Tensor:
-    """As `reference.attention`, of one packed slot or more that lie on the CPU.
+    """As `reference.attention`, of one slot or more that lie on the CPU.
 
     Raises native.NotCompiled where there is no kernel, and MemoryError.
     """
@@ -60,7 +62,8 @@ def attention(
     groups = query_heads // heads
     queries = query_states.float().contiguous()
     output = torch.empty_like(queries)
-    mask = _mask(attention_mask, (batch, 1, length, slots))
+    newest = tuple(each.float().contiguous() for each in (states.exact_keys, states.exact_values))
+    mask = _mask(attention_mask, (batch, 1, length, slots + newest[0].shape[2]))
     visible, added = (mask, None) if mask is None or mask.dtype == torch.bool else (None, mask)
     sides = _vectors(states.keys), _vectors(states.values)  # held here while their addresses are
     center = states.center
@@ -73,6 +76,8 @@ def attention(
         queries=queries.data_ptr(),
         cos=states.cos.data_ptr(),
         sin=states.sin.data_ptr(),
+        newest_keys=newest[0].data_ptr(),
+        newest_values=newest[1].data_ptr(),
         visible=native.address(visible),
         added=native.address(added),
         output=output.data_ptr(),
@@ -83,6 +88,7 @@ def attention(
         rows=groups * length,
         length=length,
         slots=slots,
+        newest=newest[0].shape[2],
         threads=torch.get_num_threads(),
         scaling=head_dim**-0.5 if scaling is None else scaling,
         openmp=native.openmp(),

@@ -1,7 +1,8 @@
 """Attention on pages: by the kernel where it can read them, else page by page as dense codes.
 
-The kernel attends with one token per row, to all slots of the row but its left padding. Several
-tokens at once, and masks of another form, go through dense codes, made for the moment.
+The kernel attends with one token per row, to all slots of the row but its left padding, and to the
+newest tokens, which lie beside the pages. Several tokens at once, masks of another form, and newest
+tokens alone go through dense codes, made for the moment.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,7 @@ class PagedStates:
     """One layer's stored keys and values in pages. No tensor, so misuse fails loudly.
 
     center: what they are centred by. attend: the kernel, with its tables.
+    newest: keys and values after them, as they are, (B, H_kv, W, D), W >= 0.
     dense: makes the same states of dense codes.
     """
 
@@ -29,6 +31,7 @@ class PagedStates:
     values: Pages
     center: Center | None
     attend: PagedAttention
+    newest: tuple[Tensor, Tensor]
     dense: Callable[[], PackedStates]
 
     def attention(
@@ -41,10 +44,13 @@ class PagedStates:
         first = None
         if attention_mask is not None and query_states.shape[2] == 1:
             first = _first_seen(attention_mask)
-        if query_states.shape[2] > 1 or (attention_mask is not None and first is None):
+        other_mask = attention_mask is not None and first is None
+        if query_states.shape[2] > 1 or other_mask or self.keys.capacity == 0:
             return pagewise.attention(query_states, self.dense(), attention_mask, scaling)
+        newest = self.newest if self.newest[0].shape[2] else None
+        stored = self.keys, self.values, self.center
         with torch.cuda.device_of(query_states):  # Triton launches on the current device
-            return self.attend(query_states, self.keys, self.values, self.center, first, scaling)
+            return self.attend(query_states, *stored, first, scaling, newest)
 
 
 def _first_seen(mask: Tensor) -> Tensor | None:

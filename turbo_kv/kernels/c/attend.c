@@ -3,7 +3,7 @@
    A key is read with tokens side by side in the lanes of a vector, since scores are sums over
    channels; a value with channels side by side, since outputs are sums over tokens. Either way
    codes become levels by a permutation of a table in registers. ROWS queries share what is
-   unpacked.
+   unpacked. A few newest tokens may follow the codes as they are.
 
    Work is cut by lengths alone, never by the number of threads, so results do not depend on it. */
 
@@ -30,11 +30,12 @@ typedef struct {
     Side keys, values;
     const float *queries;   /* (B, H, R, D), R = G T rows of a KV head */
     const float *cos, *sin; /* (slots, D) */
-    const uint8_t *visible; /* a mask (B, T, slots), or NULL */
-    const float *added;     /* a mask (B, T, slots), or NULL; without either it is causal */
+    const float *newest_keys, *newest_values; /* (B, H, W, D), after the slots */
+    const uint8_t *visible; /* a mask (B, T, slots + W), or NULL */
+    const float *added;     /* a mask (B, T, slots + W), or NULL; without either it is causal */
     float *output;          /* (B, H, R, D) */
     int64_t mask_batch, mask_query; /* strides */
-    int64_t batch, heads, rows, length, slots, threads; /* B, H, R, T */
+    int64_t batch, heads, rows, length, slots, newest, threads; /* B, H, R, T, slots, W */
     float scaling;
     OpenMP *openmp;
 } Call;
@@ -45,6 +46,8 @@ typedef struct {
     float *scaled, *rotated; /* queries */
     float *means;            /* (B, H, D, STRIDE), turned to the first slots */
     float *parts, *maxima, *sums; /* (B, H, chunks, R): outputs (D,) and divisors, over e^maximum */
+    float *near;                  /* (B, H, room): weights of the newest tokens */
+    int64_t room;                 /* W, to whole vectors */
 } Job;
 
 static void times(const float *x, const float *matrix, float *y) { /* y = x matrix */
@@ -153,7 +156,7 @@ static void hide(const Call *call, int64_t batch, int64_t row, int64_t start, in
     } else if (call->added) {
         for (int n = 0; n < tokens; n++) scores[n] += call->added[at + n];
     } else {
-        int64_t seen = call->slots - call->length + query + 1 - start;
+        int64_t seen = call->slots + call->newest - call->length + query + 1 - start;
         for (int64_t n = seen < 0 ? 0 : seen; n < tokens; n++) scores[n] = -FLT_MAX;
     }
 }
@@ -247,7 +250,23 @@ static void attend_chunk(const void *data, int64_t index) {
     }
 }
 
-/* The chunks of a head as one: un-rotated, with the mean. */
+/* Weights of the newest tokens over e^maximum; returns their sum. */
+static float weigh_newest(const Job *job, int64_t head, int64_t row, float *maximum) {
+    const Call *call = job->call;
+    const float *query = job->scaled + (head * call->rows + row) * HEAD_DIM;
+    float *weights = job->near + head * job->room;
+    for (int64_t n = 0; n < call->newest; n++) {
+        const float *key = call->newest_keys + (head * call->newest + n) * HEAD_DIM;
+        f32 sum = {0};
+        for (int d = 0; d < HEAD_DIM; d += LANES) sum += load(query + d) * load(key + d);
+        weights[n] = 0;
+        for (int lane = 0; lane < LANES; lane++) weights[n] += sum[lane];
+    }
+    hide(call, head / call->heads, row, call->slots, call->newest, weights);
+    return soften(weights, call->newest, maximum);
+}
+
+/* The chunks of a head as one: un-rotated, with the mean; and the newest tokens beside them. */
 static void combine(const void *data, int64_t head) {
     const Job *job = data;
     const Call *call = job->call;
@@ -255,6 +274,9 @@ static void combine(const void *data, int64_t head) {
         int64_t first = head * job->chunks * call->rows + row;
         int64_t stop = first + job->chunks * call->rows;
         float maximum = -FLT_MAX, total = 0, mixed[HEAD_DIM] = {0};
+        float near_maximum = -FLT_MAX, near_total = 0;
+        if (call->newest) near_total = weigh_newest(job, head, row, &near_maximum);
+        maximum = near_maximum;
         for (int64_t part = first; part < stop; part += call->rows)
             maximum = fmaxf(maximum, job->maxima[part]);
         for (int64_t part = first; part < stop; part += call->rows) {
@@ -262,20 +284,28 @@ static void combine(const void *data, int64_t head) {
             total += share * job->sums[part];
             for (int d = 0; d < HEAD_DIM; d++) mixed[d] += share * job->parts[part * HEAD_DIM + d];
         }
-        for (int d = 0; d < HEAD_DIM; d++) mixed[d] /= total;
+        float near_share = expf(near_maximum - maximum), all = total + near_share * near_total;
+        for (int d = 0; d < HEAD_DIM; d++) mixed[d] /= all;
         float *output = call->output + (head * call->rows + row) * HEAD_DIM;
         times(mixed, call->values.rotation, output);
         if (call->values.mean)
-            for (int d = 0; d < HEAD_DIM; d++) output[d] += call->values.mean[head * HEAD_DIM + d];
+            for (int d = 0; d < HEAD_DIM; d++)
+                output[d] += total / all * call->values.mean[head * HEAD_DIM + d];
+        for (int64_t n = 0; n < call->newest; n++) {
+            const float *value = call->newest_values + (head * call->newest + n) * HEAD_DIM;
+            float weight = job->near[head * job->room + n] * near_share / all;
+            for (int d = 0; d < HEAD_DIM; d++) output[d] += weight * value[d];
+        }
     }
 }
 
-/* Returns 0, or 1 where memory is short. R must be a multiple of ROWS, slots at least 1. */
+/* Returns 0, or 1 where memory is short. R must be a multiple of ROWS, slots + W at least 1. */
 int attend(const Call *call) {
     int64_t heads = call->batch * call->heads, rows = heads * call->rows;
     Job job = {.call = call, .chunks = (call->slots + CHUNK - 1) / CHUNK};
+    job.room = (call->newest + LANES - 1) / LANES * LANES;
     int64_t parts = rows * job.chunks;
-    int64_t floats = (2 * rows + heads * STRIDE + parts) * HEAD_DIM + 2 * parts;
+    int64_t floats = (2 * rows + heads * STRIDE + parts) * HEAD_DIM + 2 * parts + heads * job.room;
     float *room = malloc(floats * sizeof *room);
     if (!room) return 1;
     job.scaled = room;
@@ -284,6 +314,7 @@ int attend(const Call *call) {
     job.parts = job.means + heads * STRIDE * HEAD_DIM;
     job.maxima = job.parts + parts * HEAD_DIM;
     job.sums = job.maxima + parts;
+    job.near = job.sums + parts;
     each(prepare, &job, heads, call->threads, call->openmp);
     each(attend_chunk, &job, heads * job.chunks, call->threads, call->openmp);
     each(combine, &job, heads, call->threads, call->openmp);
