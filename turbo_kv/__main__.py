@@ -134,6 +134,9 @@ def perplexity(
     chunk: Annotated[
         int, typer.Option(help="tokens a forward; 1 decodes as generation does")
     ] = 512,
+    exact_window: Annotated[
+        int, typer.Option(help="newest tokens that are not coded, and the longest chunk then")
+    ] = 0,
     recall: Annotated[bool, typer.Option(help="test recall at a distance as well")] = True,
     bits: _Bits = DEFAULT.bits,
     rotation: _Rotation = DEFAULT.rotation,
@@ -155,7 +158,7 @@ def perplexity(
     asked["device"] = placement.SHARD if tensor_parallel else device
     with status() as progress:
         asked |= {"config": _config(ctx), "progress": progress}
-        reports = [measure_perplexity(**asked, chunk=chunk)]
+        reports = [measure_perplexity(**asked, chunk=chunk, exact_window=exact_window)]
         if recall:
             reports.append(measure_recall(**asked))
     placement.leave()

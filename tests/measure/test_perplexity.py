@@ -115,6 +115,16 @@ def test_the_report_is_json(measured):
     assert data["flips"].keys() == {"lost", "gained"}
 
 
+def test_newest_tokens_that_are_not_coded_cost_their_16_bits_and_gain():
+    plain, windowed = (measure_perplexity(context=1024, exact_window=each) for each in (0, 32))
+    assert (windowed.chunk, windowed.exact_window, plain.exact_window) == (32, 32, 0)
+    facts = windowed.model
+    newest = 2 * facts.layers * facts.kv_heads * facts.head_dim * 32 * 2
+    assert windowed.after.exact_window == newest
+    assert plain.after.total < windowed.after.total <= plain.after.total + newest
+    assert windowed.quality.kl.mean < 0.8 * plain.quality.kl.mean
+
+
 @pytest.mark.parametrize("chunk", [1, 512])
 def test_the_path_says_what_was_read(chunk):
     path = measure_perplexity(context=32, chunk=chunk).path
@@ -124,7 +134,12 @@ def test_the_path_says_what_was_read(chunk):
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"context": 3}, "context"), ({"text": ""}, "empty"), ({"chunk": 0}, "chunk is 0")],
+    [
+        ({"context": 3}, "context"),
+        ({"text": ""}, "empty"),
+        ({"chunk": 0}, "chunk is 0"),
+        ({"exact_window": -1}, "exact_window is -1"),
+    ],
 )
 def test_bad_input_is_named(wrong, message):
     with pytest.raises(ValueError, match=message):

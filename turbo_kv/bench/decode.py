@@ -20,6 +20,7 @@ import torch
 from transformers import Cache, DynamicCache, PreTrainedModel
 
 from turbo_kv.bench.baselines import BASELINES, held_bytes
+from turbo_kv.bench.live import NEWEST
 from turbo_kv.bench.stamp import stamp
 from turbo_kv.cache.attending import attending
 from turbo_kv.cache.attention import NAME as PACKED_ATTENTION
@@ -49,6 +50,11 @@ METHODS = (
     Method(
         "turbo_kv, 3 bits, read packed",
         lambda model: TurboKVCache(model.config),
+        PACKED_ATTENTION,
+    ),
+    Method(
+        f"turbo_kv, 3 bits, newest {NEWEST} in 16, read packed",
+        lambda model: TurboKVCache(model.config, exact_window=NEWEST),
         PACKED_ATTENTION,
     ),
     Method("turbo_kv, 3 bits, restored at each step", lambda model: TurboKVCache(model.config)),

@@ -79,6 +79,7 @@ METHODS = (
     ours("3 bits, trellis, 8-bit scales", codebook="trellis", scale_bits=8),
     ours("3 bits, query-trellis", codebook="query-trellis"),
     ours("3 bits, query-trellis, 8-bit scales", codebook="query-trellis", scale_bits=8),
+    ours(f"3 bits, newest {NEWEST} in 16", exact_window=NEWEST),
     windowed(f"4 bits, query-trellis, 8-bit scales, newest {NEWEST} in 16", 4),
     windowed(f"2 bits, query-trellis, 8-bit scales, newest {NEWEST} in 16", 2),
     ours("3 bits, 8-bit scales", scale_bits=8),

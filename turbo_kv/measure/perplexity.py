@@ -33,6 +33,7 @@ class PerplexityReport:
     """What one run measured.
 
     chunk: tokens per forward, after a first one that holds at least 256. path: what attention read.
+    exact_window: how many of the newest tokens were not coded.
     before_bytes: all keys and values in bf16. after: bytes of storage held at the end of the text.
     Rates are in tokens per second of forward passes.
     """
@@ -42,6 +43,7 @@ class PerplexityReport:
     tokens: int
     config: QuantConfig
     chunk: int
+    exact_window: int
     path: str
     quality: Quality
     before_bytes: int
@@ -77,6 +79,7 @@ class PerplexityReport:
             "tokens": self.tokens,
             "config": self.config.to_dict(),
             "chunk": self.chunk,
+            "exact_window": self.exact_window,
             "path": self.path,
             **self.quality.to_dict(),
             "memory": {
@@ -102,21 +105,25 @@ def measure_perplexity(
     dtype: str = "auto",
     config: QuantConfig | None = None,
     chunk: int = CHUNK,
+    exact_window: int = 0,
     progress: Progress = silent,
 ) -> PerplexityReport:
     """Predict every token of a text but the first, exactly and from the packed cache.
 
     The keywords are `analyze`'s. chunk: tokens per forward; 1 decodes token by token, as generation
-    does, and reads the packed storage itself. Raises ValueError for what cannot be loaded, read or
-    stored.
+    does, and reads the packed storage itself. exact_window: as `TurboKVCache` has it; a chunk is no
+    longer than that, so that no more tokens are seen exactly than in decoding.
+    Raises ValueError for what cannot be loaded, read or stored.
     """
     config = config or QuantConfig()
+    chunk = min(chunk, exact_window or chunk)
     loaded = load(model, device, lambda done, said: progress(0.2 * done, said), dtype=dtype)
     prepared = prepare(loaded.tokenizer, text, context, longest_text(loaded))
     tokens = prepared.tokens.shape[1]
     need = reading(loaded.model.config.get_text_config(), loaded.dtype.itemsize, caches=2)
     refuse_unless_fits(need, tokens, loaded.device, "reading them with two caches")
-    cache = TurboKVCache.for_model(loaded.model, config, read_back=True)
+    windowed = {"exact_window": exact_window, "read_back": True}
+    cache = TurboKVCache.for_model(loaded.model, config, **windowed)
     doing = f"predicting {tokens:,} tokens"
     with attending(loaded.model, PACKED_ATTENTION), explained(loaded.device, doing):
         result = compare(
@@ -133,6 +140,7 @@ def measure_perplexity(
         tokens=tokens,
         config=config,
         chunk=chunk,
+        exact_window=exact_window,
         path=f"{cache.path(loaded.device)}; {path(chunk)}",
         quality=Quality.of(result.predictions),
         before_bytes=2 * facts.layers * facts.kv_heads * facts.head_dim * tokens * BF16_BITS // 8,
