@@ -179,6 +179,7 @@ def generate(
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token")] = 0.0,
     top_p: Annotated[float, typer.Option(help="share of the mass to sample from")] = 1.0,
     sampling_seed: Annotated[int, typer.Option(help="of sampling, both streams alike")] = 0,
+    exact_window: Annotated[int, typer.Option(help="newest tokens that are not coded")] = 0,
     model: _Model = "tiny",
     device: _Device = "auto",
     dtype: _Dtype = "auto",
@@ -206,6 +207,7 @@ def generate(
         *(model, new_tokens, temperature, top_p, sampling_seed, device),
         config=_config(ctx),
         dtype=dtype,
+        exact_window=exact_window,
     )
     with status() as progress:
         for transcript in compare_generation(request, progress):

@@ -8,7 +8,7 @@ import torch
 from turbo_kv.bench import fidelity, frontier
 from turbo_kv.bench.contenders import GROUPS, SEEDED, Group
 from turbo_kv.bench.fidelity import kl_ratio, run
-from turbo_kv.bench.frontier_best import beaten, best, scales
+from turbo_kv.bench.frontier_best import beaten, best, newest, scales
 from turbo_kv.bench.live import Method, ours
 from turbo_kv.bench.lock_step import between, lock_step
 from turbo_kv.cache.kv_cache import TurboKVCache
@@ -171,6 +171,16 @@ def test_other_caches_are_held_against_the_best_of_ours_of_no_more_bits():
         "the 3 points of other caches, bf16 apart, 1 have no more KL than all of "
         "ours of no more bits: better (1). "
     )
+
+
+def test_the_newest_tokens_are_held_against_the_same_codes_without():
+    rows = [
+        one_point("query-trellis, 8-bit scales", True, 3.125, 0.2),
+        one_point("query-trellis, 3 bits, newest 64 in 16", True, 3.25, 0.05, "windows"),
+        one_point("KIVI, 3 bits", False, 4.1, 0.2, "windows"),
+    ]
+    assert newest([{"rows": rows[:1]}]) == ""
+    assert "leave 0.25 of the KL of the same codes, for 0.12 bits" in newest([{"rows": rows}])
 
 
 def test_scales_of_8_bits_are_held_against_those_of_16_in_the_same_group():

@@ -53,8 +53,15 @@ def test_the_steps_are_those_of_the_cache_room(request_of):
     ]
 
 
+def test_newest_tokens_that_stay_as_they_are_make_fewer_errors(request_of):
+    *_, plain = compare_generation(request_of())
+    *_, windowed = compare_generation(request_of(exact_window=32))
+    assert plain.kl > 100 * windowed.kl  # 4 + 12 tokens: all of them are among the newest
+    assert plain.said("exact") == windowed.said("exact") == windowed.said("packed")
+
+
 def test_the_json_form_reads_back(request_of):
-    *_, transcript = compare_generation(request_of())
+    *_, transcript = compare_generation(request_of(exact_window=3))
     data = json.loads(json.dumps(transcript.to_dict(), allow_nan=False))
     assert Transcript.from_dict(data) == transcript
     assert data["exact"]["text"] == transcript.said("exact")

@@ -118,8 +118,10 @@ def test_the_readme_s_example_runs_against_a_live_page(app_url, capsys):
 
 
 def test_generate_answers_with_both_streams(client):
-    said = client.predict("The city was", new_tokens=2, api_name="/generate")
+    asked = {"new_tokens": 2, "exact_window": 16}
+    said = client.predict("The city was", **asked, api_name="/generate")
     assert [len(said[stream]["per_step"]) for stream in ("exact", "packed")] == [2, 2]
+    assert said["request"]["exact_window"] == 16
     assert said["config"]["bits"] == 3
 
 

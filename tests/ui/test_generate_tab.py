@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turbo_kv.cache.step import Side, Step
+from turbo_kv.kernels.choose import MOST_NEWEST
 from turbo_kv.measure.prompts import EXAMPLES
 from turbo_kv.measure.report import ModelFacts, TextFacts
 from turbo_kv.measure.transcript import STREAMS, GenerationRequest, Transcript
@@ -26,6 +27,7 @@ DEFAULTS = {
     "device": "auto",
     "prompt": "Once upon a time",
     "new_tokens": 4,
+    "exact_window": 0,
     "temperature": 0,
     "sampling_seed": 0,
 }
@@ -48,6 +50,10 @@ def transcript(exact: list[str], packed: list[str], complete=True, rate=2.0, **a
 
 PARTED = transcript([" a", " cat", " sat", "."], [" a", " dog", " sat", "!"])
 SAME = transcript([" a", " b"], [" a", " b"])
+
+
+def test_the_largest_window_is_what_the_kernels_take():
+    assert limits.LARGEST_WINDOW == MOST_NEWEST
 
 
 def test_the_parting_is_named_with_what_each_said():
@@ -187,7 +193,7 @@ def merged(updates):
 
 
 def test_a_generation_draws_both_streams_and_ends_done(generated):
-    updates = generate(bits=2, temperature=0.7, sampling_seed=9)
+    updates = generate(bits=2, temperature=0.7, sampling_seed=9, exact_window=16)
     page = merged(updates)
     assert generated == [
         GenerationRequest(
@@ -196,6 +202,7 @@ def test_a_generation_draws_both_streams_and_ends_done(generated):
             temperature=0.7,
             seed=9,
             config=QuantConfig(bits=2),
+            exact_window=16,
         )
     ]
     assert "Done · 8 tokens in two streams" in page["generate_status"]
@@ -241,6 +248,9 @@ def test_the_status_does_not_announce_tokens(generated):
         ("temperature", "hot", "must be a number"),
         ("sampling_seed", -1, "from 0 to"),
         ("sampling_seed", 2**40, "from 0 to"),
+        ("exact_window", -1, "0 to 128"),
+        ("exact_window", 129, "0 to 128"),
+        ("exact_window", 1.5, "whole number"),
         ("model", "gpt-9", "Choose one of"),
         ("device", "tpu", "Choose one of"),
         ("bits", 7, "bits is 7"),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from turbo_kv.bench.fidelity import TWIN
-from turbo_kv.bench.frontier_best import beaten, best, scales
+from turbo_kv.bench.frontier_best import beaten, best, newest, scales
 from turbo_kv.bench.live import TEXTS
 from turbo_kv.bench.markdown import markdown
 from turbo_kv.figures.frontier import Panel, Series, frontier
@@ -100,7 +100,7 @@ def table(folder: Path) -> str:
             f"{twin['model']['head_dim']}, on which nothing was tuned; the codes take fewer bits "
             "there beside their scales. "
         )
-    said += beaten(results) + scales(results)
+    said += beaten(results) + newest(results) + scales(results)
     said += f"{_measured(results)} {results[0]['stamp']['date'][:10]}."
     return f"{best(found)}\n{markdown(header, lines)}\n{said}\n"
 

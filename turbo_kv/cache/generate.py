@@ -42,6 +42,7 @@ def generate_side_by_side(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
+    exact_window: int = 0,
     quantize: Sides = "both",
     chunk: int = CHUNK,
     progress: Progress = lambda fraction, text: None,
@@ -49,6 +50,7 @@ def generate_side_by_side(
     """Continue prompt_ids (1, T), T >= 1, by up to `max_new_tokens`, a step for each position.
 
     temperature, top_p, seed: of sampling; temperature 0 takes the likeliest token.
+    exact_window: how many of the newest tokens the packed cache leaves as they are.
     quantize: which side to code; "neither" is the control, in which both streams agree.
     chunk: how many prompt tokens the model reads at once; `progress` follows them.
 
@@ -59,7 +61,7 @@ def generate_side_by_side(
     """
     _check(model, prompt_ids, max_new_tokens)
     sampler = Sampler(temperature, top_p, seed)
-    packed = TurboKVCache.for_model(model, config, quantize=quantize)
+    packed = TurboKVCache.for_model(model, config, exact_window=exact_window, quantize=quantize)
     streams = (
         _Stream(model, tokenizer, DynamicCache(), None),
         _Stream(model, tokenizer, packed, PACKED_ATTENTION),

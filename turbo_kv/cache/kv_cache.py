@@ -180,7 +180,7 @@ def _heeding(plan: Plan, quant: QuantConfig, metric: torch.Tensor | None) -> Pla
     @cache
     def quantizers(device: torch.device) -> Quantizers:
         _, values = plan.quantizers(device)
-        return TurboQuantizer(plan.head_dim, quant, device, metric), values
+        return choose.quantizer(plan.head_dim, quant, device, metric), values
 
     return replace(plan, quantizers=quantizers)
 

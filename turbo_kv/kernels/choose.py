@@ -4,28 +4,37 @@ from functools import lru_cache
 from importlib.util import find_spec
 
 import torch
+from torch import Tensor
 
-from turbo_kv.kernels import native, native_attention, native_quantizer
+from turbo_kv.kernels import native, native_attention, native_quantizer, native_trellis
 from turbo_kv.kernels.native_quantizer import NativeQuantizer
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.hadamard import HadamardRotation
 from turbo_kv.quant.quantizer import TurboQuantizer
 from turbo_kv.quant.scalar import ScalarCodebook
+from turbo_kv.quant.trellis import STATE_BITS, TrellisCodebook
 
 PAGED_DEVICES = {"cuda"}  # device types whose caches lie in pages
 HEAD_DIMS = (64, 128)
 MOST_QUERIES = 8  # query heads per KV head
 MOST_NEWEST = 128  # tokens beside the pages
 C_HEAD_DIMS = range(32, 257, 16)
+TRELLISES = ("trellis", "query-trellis")
 
 Sides = tuple[TurboQuantizer, TurboQuantizer]  # the quantizers of keys and of values
 
 
-def path(device: torch.device) -> str:
-    """The path that analysis takes on `device`, then the reason after a colon."""
+def path(device: torch.device, config: QuantConfig | None = None) -> str:
+    """The path that analysis takes on `device`, then the reason after a colon.
+
+    config: of what is analysed, to name what compiled C does for it.
+    """
     if device.type == "cpu":
         missing = "the CPU was asked for" if torch.cuda.is_available() else "no CUDA device"
-        return f"CPU, eager PyTorch: {missing}"
+        trellis = config is not None and config.codebook in TRELLISES
+        searched = trellis and why_not_searched(config.codebook_bits) is None
+        coder = "; compiled C searches the trellis" if searched else ""
+        return f"CPU, eager PyTorch: {missing}{coder}"
     return f"{device.type.upper()}, eager PyTorch: every vector is restored to be compared"
 
 
@@ -42,15 +51,47 @@ def cache_path(device: torch.device, sides: Sides, query_groups: int, exact_wind
     why_eager = why_not_c(sides, query_groups)
     if why_eager is None:
         return f"{name}, compiled C on dense codes: {why}"
-    coder = "; compiled C codes" if isinstance(sides[0], NativeQuantizer) else ""
-    return f"{name}, eager PyTorch on dense codes: {why_eager}{coder}"
+    return f"{name}, eager PyTorch on dense codes: {why_eager}{_coder(sides[0])}"
 
 
-def quantizer(head_dim: int, config: QuantConfig, device: torch.device) -> TurboQuantizer:
-    """The quantizer of a live cache: compiled C on a CPU, unless `why_not_coded` in C."""
+def quantizer(
+    head_dim: int, config: QuantConfig, device: torch.device, metric: Tensor | None = None
+) -> TurboQuantizer:
+    """The quantizer of a live cache: compiled C on a CPU, unless `why_not_coded` in C.
+
+    metric: as for TurboQuantizer.
+    """
     if device.type == "cpu" and why_not_coded(head_dim, config) is None:
         return NativeQuantizer(head_dim, config)
-    return TurboQuantizer(head_dim, config, device)
+    return searching(TurboQuantizer(head_dim, config, device, metric))
+
+
+def searching(quantizer: TurboQuantizer) -> TurboQuantizer:
+    """The quantizer; on a CPU with a compiler, C searches its trellis from now on, bit for bit."""
+    for codebook in (quantizer.codebook, *quantizer.head_codebooks):
+        on_cpu = isinstance(codebook, TrellisCodebook) and codebook.levels.device.type == "cpu"
+        if on_cpu and why_not_searched(codebook.bits) is None:
+            codebook.walk = native_trellis.WALK
+    return quantizer
+
+
+@lru_cache(maxsize=8)
+def why_not_searched(bits: int) -> str | None:
+    """Why compiled C does not search a trellis, None if it does. The first call may compile it."""
+    try:
+        native_trellis.kernel(bits, STATE_BITS)
+    except native.NotCompiled as error:
+        return str(error)
+    return None
+
+
+def _coder(quantizer: TurboQuantizer) -> str:
+    """What compiled C does for a quantizer, after a semicolon."""
+    if isinstance(quantizer, NativeQuantizer):
+        return "; compiled C codes"
+    codebook = getattr(quantizer, "codebook", None)
+    found = isinstance(codebook, TrellisCodebook) and codebook.walk is native_trellis.WALK
+    return "; compiled C searches the trellis" if found else ""
 
 
 @lru_cache(maxsize=64)
@@ -58,7 +99,7 @@ def why_not_coded(head_dim: int, config: QuantConfig) -> str | None:
     """Why compiled C does not code on a CPU, None if it does. The first call may compile it."""
     if config.qjl:
         return "the kernels make no QJL sketch, which costs more than the codes it aids"
-    if config.codebook in ("trellis", "query-trellis"):
+    if config.codebook in TRELLISES:
         return "the kernels compare with boundaries, and a trellis is searched"
     if head_dim not in C_HEAD_DIMS:
         return _other_head_dim(head_dim)

@@ -39,7 +39,6 @@ class Prepared:
     capture: Capture
     exact: tuple[ExactAttention, ...]
     decode: Callable[[int], str]
-    path: str
     timing: dict[str, float]
 
 
@@ -107,7 +106,6 @@ def read(loaded: LoadedModel, text: PreparedText, progress: Progress = silent) -
         capture=captured,
         exact=exact,
         decode=loaded.tokenizer.decode,
-        path=choose.path(loaded.device),
         timing=clock.laps,
     )
 
@@ -120,7 +118,7 @@ def measure(prepared: Prepared, config: QuantConfig) -> Iterator[Report]:
         tokens=prepared.capture.tokens.shape[1],
         config=config,
         queries=prepared.capture.layers[0].queries.shape[2],
-        path=prepared.path,
+        path=choose.path(prepared.capture.tokens.device, config),
     )
     seconds = 0.0
     for index in range(report.model.layers):

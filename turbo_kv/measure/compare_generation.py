@@ -46,6 +46,7 @@ def compare_generation(
         temperature=request.temperature,
         top_p=request.top_p,
         seed=request.seed,
+        exact_window=request.exact_window,
         progress=lambda done, said: progress(0.5 + 0.5 * done, said),
     )
     with closing(steps), explained(loaded.device, "continuing the prompt"):

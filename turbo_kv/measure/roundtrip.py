@@ -10,6 +10,7 @@ import torch
 
 from turbo_kv.cache.capture import Capture, LayerCapture
 from turbo_kv.cache.query_metric import NO_QUERY_METRIC
+from turbo_kv.kernels.choose import searching
 from turbo_kv.measure.report import StoredBytes
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
@@ -55,7 +56,7 @@ def _roundtrip(capture: Capture, index: int, config: QuantConfig) -> Roundtrip:
         quantizer = (
             _quantizer(keys.shape[-1], choices, keys.device)
             if heeded is None
-            else TurboQuantizer(keys.shape[-1], choices, keys.device, heeded)
+            else searching(TurboQuantizer(keys.shape[-1], choices, keys.device, heeded))
         )
         packed = quantizer.quantize(states - offset)
         restored.append(quantizer.dequantize(packed).add_(offset))
@@ -66,7 +67,7 @@ def _roundtrip(capture: Capture, index: int, config: QuantConfig) -> Roundtrip:
 @lru_cache(maxsize=8)
 def _quantizer(head_dim: int, config: QuantConfig, device: torch.device) -> TurboQuantizer:
     """One quantizer serves every layer: making its tables takes longer than using them."""
-    return TurboQuantizer(head_dim, config, device)
+    return searching(TurboQuantizer(head_dim, config, device))
 
 
 def _query_metric(layer: LayerCapture, config: QuantConfig) -> torch.Tensor | None:

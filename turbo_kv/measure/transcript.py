@@ -26,6 +26,7 @@ class GenerationRequest:
     model, device, dtype: as for `Request`. new_tokens: at most, in each stream.
     temperature: 0 for the likeliest token. top_p: share of the mass to sample from.
     seed: of sampling; the seed of `config` is the quantizer's.
+    exact_window: how many of the newest tokens the packed cache leaves as they are.
     """
 
     prompt: str
@@ -37,6 +38,7 @@ class GenerationRequest:
     device: str = "auto"
     config: QuantConfig = field(default_factory=QuantConfig)
     dtype: str = "auto"
+    exact_window: int = 0
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from turbo_kv.quant.rows import times
-from turbo_kv.quant.trellis import TrellisCodebook, trace
+from turbo_kv.quant.trellis import TrellisCodebook
 
 BLOCK = 16
 AHEAD = 8
@@ -72,7 +72,7 @@ class QueryTrellis(TrellisCodebook):
             cost, came_from = self._search(x, self._only(remains))
             last = stop == self.head_dim
             end = self._cheapest_end(cost, seam) if last else cost.argmin(0)
-            states = trace(end, came_from, ways)[: None if last else BLOCK]
+            states = self.walk.trace(end, came_from, ways)[: None if last else BLOCK]
             path.append(states)
             if last:
                 break

@@ -17,8 +17,10 @@ came through; the minimum over predecessors carries them along. Knows nothing of
 are found (trellis_design.py).
 """
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -36,12 +38,23 @@ VECTORS_AT_ONCE = 1024  # more gain little
 VECTORS_AT_ONCE_ELSEWHERE = 4096  # whose back-pointers take D·2^(L-b) bytes each
 
 
+class Walk(NamedTuple):
+    """How paths are searched and traced back: the same numbers, wherever that is done.
+
+    search, trace: as the functions of these names below.
+    """
+
+    search: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+    trace: Callable[[Tensor, Tensor, int], Tensor]
+
+
 class TrellisCodebook:
     """Levels for coordinates of unit vectors in R^head_dim, by state, on `device`.
 
     levels: (2^L,), for a coordinate of variance 1. bits: of a code; L is at least
         that, and at most the bits of a whole vector.
     stretches: what a vector is multiplied by before its paths are sought.
+    `walk` may be replaced by a faster one.
     """
 
     def __init__(
@@ -53,6 +66,7 @@ class TrellisCodebook:
         stretches: tuple[float, ...] = STRETCHES,
     ) -> None:
         self.bits, self.head_dim, self.stretches = bits, head_dim, stretches
+        self.walk = WALK
         self.state_bits = len(levels).bit_length() - 1
         self.levels = (levels.double() / head_dim**0.5).float().to(device).unsqueeze(1)
 
@@ -128,7 +142,7 @@ class TrellisCodebook:
         x = self._fixed(vectors)
         seam = self._seam(x)
         cost, came_from = self._search(x, self._only(seam))
-        states = trace(self._cheapest_end(cost, seam), came_from, len(self.slopes))
+        states = self.walk.trace(self._cheapest_end(cost, seam), came_from, len(self.slopes))
         return self._codes(states)
 
     def _fixed(self, vectors: Tensor) -> Tensor:
@@ -145,7 +159,7 @@ class TrellisCodebook:
         anywhere = x.new_zeros(self.slopes.shape[1], x.shape[1])
         cost, came_from = self._search(torch.cat((x[-reach:], x[:reach])), anywhere)
         ways = len(self.slopes)
-        return trace(cost.argmin(0), came_from, ways)[reach - 1] // ways
+        return self.walk.trace(cost.argmin(0), came_from, ways)[reach - 1] // ways
 
     def _only(self, remains: Tensor) -> Tensor:
         """Costs before a search that may begin with these remains (N,) alone."""
@@ -159,21 +173,25 @@ class TrellisCodebook:
         return ends.gather(0, cost.gather(0, ends).argmin(0, keepdim=True))[0]
 
     def _search(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """The least cost of every last state (2^L, N), and the way into each state by coordinate.
+        return self.walk.search(x, before, self.slopes, self.squares)
 
-        x: coordinates (D, N) in fixed point. before: the least cost so far by the bits that remain
-        of a state, (2^(L-b), N), int32; overwritten.
-        """
-        ways, older, _ = self.slopes.shape
-        cost = x.new_empty(ways, older, x.shape[1])
-        came_from = torch.empty(len(x), *before.shape, dtype=torch.uint8, device=x.device)
-        for i, coordinates in enumerate(x):
-            torch.addcmul(before, self.slopes, coordinates, out=cost)
-            cost += self.squares
-            torch.amin(cost.view(older, ways, -1), 1, out=before)
-            came_from[i] = before
-            before &= -ways
-        return cost.flatten(0, 1), came_from
+
+def search(x: Tensor, before: Tensor, slopes: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
+    """The least cost of every last state (2^L, N), and the way into each state by coordinate.
+
+    x: coordinates (D, N) in fixed point. before: the least cost so far by the bits that remain
+    of a state, (2^(L-b), N), int32; overwritten. slopes, squares: a codebook's own.
+    """
+    ways, older, _ = slopes.shape
+    cost = x.new_empty(ways, older, x.shape[1])
+    came_from = torch.empty(len(x), *before.shape, dtype=torch.uint8, device=x.device)
+    for i, coordinates in enumerate(x):
+        torch.addcmul(before, slopes, coordinates, out=cost)
+        cost += squares
+        torch.amin(cost.view(older, ways, -1), 1, out=before)
+        came_from[i] = before
+        before &= -ways
+    return cost.flatten(0, 1), came_from
 
 
 def trace(state: Tensor, came_from: Tensor, ways: int) -> Tensor:
@@ -185,6 +203,9 @@ def trace(state: Tensor, came_from: Tensor, ways: int) -> Tensor:
         way = came_from[i].gather(0, remaining[None])[0] & ways - 1
         states[i] = remaining * ways + way
     return states
+
+
+WALK = Walk(search, trace)
 
 
 @cache

@@ -89,6 +89,7 @@ class Api:
         new_tokens: int = 32,
         temperature: float = 0.0,
         sampling_seed: int = 0,
+        exact_window: int = 0,
         device: str = "auto",
     ) -> Iterator[dict]:
         """Continue a prompt twice, in full precision and from the packed cache.
@@ -99,6 +100,7 @@ class Api:
             new_tokens: in each stream, at most.
             temperature: 0 takes the likeliest token; above it, both streams share one chance.
             sampling_seed: of that chance.
+            exact_window: how many of the newest tokens the packed cache leaves in 16 bits.
             device: "auto", "cpu", "cuda" or "mps".
 
         Returns:
@@ -107,6 +109,7 @@ class Api:
         """
         form = {"prompt": prompt, "model": model, "device": device, "new_tokens": new_tokens}
         form |= {"temperature": temperature, "sampling_seed": sampling_seed}
+        form["exact_window"] = exact_window
         request = limits.generation(form | choices, self._host)
         first = following(lambda told: self._captures.first_step(request, told))
         transcript, rest = yield from shown(first, _step)

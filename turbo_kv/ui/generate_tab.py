@@ -15,7 +15,7 @@ from turbo_kv.ui import form, generation_words, limits, status, stream_panes
 from turbo_kv.ui.language import heard, say
 from turbo_kv.ui.sample import Sample
 
-OWN = ("prompt", "new_tokens", "temperature", "sampling_seed")
+OWN = ("prompt", "new_tokens", "exact_window", "temperature", "sampling_seed")
 FIELDS = (*form.SWITCHES, "model", "device", *OWN)
 _SHOWN = (
     *("generate", "generate_stop", "generate_status"),
@@ -84,6 +84,16 @@ def _choices(page: dict[str, gr.Component], sample: Transcript, host: limits.Lim
         elem_id="new-tokens",
     )
     _message(page, "new_tokens")
+    page["exact_window"] = gr.Slider(
+        0,
+        limits.LARGEST_WINDOW,
+        value=sample.request.exact_window,
+        step=16,
+        label=say("generate.exact_window"),
+        info=say("generate.exact_window_info"),
+        elem_id="exact-window",
+    )
+    _message(page, "exact_window")
     with gr.Accordion(say("generate.sampling"), open=False, elem_id="sampling"):
         page["temperature"] = gr.Slider(
             0,

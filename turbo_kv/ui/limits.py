@@ -24,6 +24,7 @@ SOURCES = ("Python language reference", "Standard library source", "Prose")
 
 OWN_TEXT = "My own text"
 MAXIMUM_TEMPERATURE = 2
+LARGEST_WINDOW = 128  # as many as the GPU kernels take
 LONGEST_PLAN = 131_072
 LARGEST_BATCH = 64
 LARGEST_DEVICE = 10_000
@@ -154,6 +155,9 @@ def generation(form: Mapping[str, Any], limits: Limits) -> GenerationRequest:
     sampling_seed = _whole("sampling_seed", form["sampling_seed"])
     if not 0 <= sampling_seed < 2**31:
         raise FieldError("sampling_seed", say("limit.seed"))
+    exact_window = _whole("exact_window", form["exact_window"])
+    if not 0 <= exact_window <= LARGEST_WINDOW:
+        raise FieldError("exact_window", say("limit.exact_window", most=LARGEST_WINDOW))
     return GenerationRequest(
         prompt=_text(form["prompt"], limits, "prompt"),
         model=_model(form["model"], limits),
@@ -162,6 +166,7 @@ def generation(form: Mapping[str, Any], limits: Limits) -> GenerationRequest:
         seed=sampling_seed,
         device=_device(form["device"]),
         config=config(form),
+        exact_window=exact_window,
     )
 
 

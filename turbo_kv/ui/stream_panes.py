@@ -52,7 +52,10 @@ def _subtitle(transcript: Transcript, stream: Stream) -> str:
     )
     if stream == "exact":
         return f"{say('stream.own')} · {said}"
-    return f"{wording.setting(transcript.request.config, ['bits', 'centering'])} · {said}"
+    stored = [wording.setting(transcript.request.config, ["bits", "centering"])]
+    if transcript.request.exact_window:
+        stored.append(say("generate.newest", tokens=transcript.request.exact_window))
+    return " · ".join([*stored, said])
 
 
 def _cache(transcript: Transcript, stream: Stream) -> tuple[str, str, str]:
