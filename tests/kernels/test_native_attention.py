@@ -71,6 +71,17 @@ def test_compiled_attention_is_the_specifications(shape):
     check()
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize(("head_dim", "groups"), [(32, 2), (64, 3), (128, 7)])
+def test_a_trellis_is_read_as_the_specification_reads_it(bits, head_dim, groups):
+    torch.manual_seed(bits)
+    config = QuantConfig(codebook="trellis", bits=bits, scale_bits=8)
+    states = make_states(130, head_dim, config=config, window=5)
+    queries = make_queries(states, 2, groups)
+    exact = reference.attention(queries, states)
+    assert relative_error(native_attention.attention(queries, states), exact) < 1e-5
+
+
 @pytest.mark.parametrize("slots", [1, 511, 512, 513, 5000])
 def test_threads_change_no_bit(slots, monkeypatch):
     states = make_states(slots)
@@ -109,7 +120,6 @@ def test_scores_of_hundreds_overflow_nothing():
 
 REFUSED = {
     "sketch": (QuantConfig(qjl=True), {}, "QJL"),
-    "trellis": (QuantConfig(codebook="trellis"), {}, "trellis"),
     "one side": (QuantConfig(), {"quantize": "values"}, "one side stays exact"),
 }
 

@@ -128,9 +128,11 @@ def why_dense(
 
 def why_not(quantizer: TurboQuantizer) -> str | None:
     """What the Triton kernels lack for the vectors of a quantizer, or None."""
-    reason = _why_not_levels(quantizer)
+    reason = _why_not_codes(quantizer)
     if reason is not None:
         return reason
+    if not isinstance(quantizer.codebook, ScalarCodebook):
+        return "the kernels pick levels code by code, and a trellis has none"
     head_dims = f"head_dim is {quantizer.head_dim}, and the kernels know {_listed(HEAD_DIMS)}"
     reasons = {
         "the kernels keep scales in fp16": quantizer.scale_bits != 16,
@@ -143,35 +145,34 @@ def why_not(quantizer: TurboQuantizer) -> str | None:
 def why_not_c(sides: Sides, query_groups: int) -> str | None:
     """Why compiled C does not attend on a CPU, None if it does. The first call may compile it."""
     keys, values = sides
-    if reason := _why_not_levels(keys) or _why_not_levels(values):
+    if reason := _why_not_codes(keys) or _why_not_codes(values):
         return reason
     if keys.head_dim not in C_HEAD_DIMS:
         return _other_head_dim(keys.head_dim)
     bits, of_values = keys.codebook.bits, values.codebook.bits
     if bits != of_values:
         return f"keys take {bits} bits and values {of_values}, and the kernels know one width"
-    return _why_not_compiled(bits, keys.head_dim, query_groups)
+    state_bits = getattr(keys.codebook, "state_bits", 0)
+    return _why_not_compiled(bits, keys.head_dim, query_groups, state_bits)
 
 
 @lru_cache(maxsize=64)
-def _why_not_compiled(bits: int, head_dim: int, query_groups: int) -> str | None:
+def _why_not_compiled(bits: int, head_dim: int, query_groups: int, state_bits: int) -> str | None:
     if bits == 1:
         return "the kernels know 2 to 4 bits"
     try:
-        native_attention.kernel(bits, head_dim, query_groups)
+        native_attention.kernel(bits, head_dim, query_groups, state_bits)
     except native.NotCompiled as error:
         return str(error)
     return None
 
 
-def _why_not_levels(quantizer: TurboQuantizer) -> str | None:
-    """Why codes do not stand for levels one by one, or None."""
+def _why_not_codes(quantizer: TurboQuantizer) -> str | None:
+    """Why there is more to read than codes and scales, or None."""
     if not isinstance(quantizer, TurboQuantizer):
         return "one side stays exact"
     if quantizer.sketch is not None:
         return "the kernels read no QJL sketch, which costs more than the codes it aids"
-    if not isinstance(quantizer.codebook, ScalarCodebook):
-        return "the kernels compute levels one by one, and a trellis has none"
     return None
 
 

@@ -16,6 +16,7 @@ from turbo_kv.kernels.states import PackedStates
 from turbo_kv.quant.hadamard import HadamardRotation
 from turbo_kv.quant.packing import PackedVectors
 from turbo_kv.quant.quantizer import TurboQuantizer
+from turbo_kv.quant.trellis import TrellisCodebook
 
 MOST_ROWS = 8  # queries that one run through the codes serves
 
@@ -39,10 +40,14 @@ class _Call(ctypes.Structure):
     )
 
 
-def kernel(bits: int, head_dim: int, groups: int) -> ctypes.CDLL:
-    """The compiled kernel for `groups` queries per KV head. Raises native.NotCompiled."""
+def kernel(bits: int, head_dim: int, groups: int, state_bits: int = 0) -> ctypes.CDLL:
+    """The compiled kernel for `groups` queries per KV head. Raises native.NotCompiled.
+
+    state_bits: of a trellis, or 0 for levels that codes stand for one by one.
+    """
     rows = max(rows for rows in range(1, MOST_ROWS + 1) if groups % rows == 0)
-    library = native.library("attend", BITS=bits, HEAD_DIM=head_dim, ROWS=rows)
+    shape = {"BITS": bits, "HEAD_DIM": head_dim, "ROWS": rows, "STATE_BITS": state_bits}
+    library = native.library("attend", **shape)
     library.attend.argtypes = (POINTER(_Call),)
     return library
 
@@ -93,7 +98,8 @@ def attention(
         scaling=head_dim**-0.5 if scaling is None else scaling,
         openmp=native.openmp(),
     )
-    if kernel(states.keys.bits, head_dim, groups).attend(byref(call)):
+    state_bits = getattr(keys.codebook, "state_bits", 0)
+    if kernel(states.keys.bits, head_dim, groups, state_bits).attend(byref(call)):
         raise MemoryError(f"no memory to attend to {slots:,} slots with {groups * length} queries")
     return output
 
@@ -135,6 +141,8 @@ def _side(
 
 @lru_cache(maxsize=64)
 def _levels(quantizer: TurboQuantizer) -> Tensor:
-    """The level of every code, repeated to fill a table of 16, fp32."""
+    """The level of every code, repeated to fill a table of 16, or of every state; fp32."""
+    if isinstance(quantizer.codebook, TrellisCodebook):
+        return quantizer.codebook.levels
     centroids = quantizer.codebook.centroids
     return centroids.repeat(16 // len(centroids))

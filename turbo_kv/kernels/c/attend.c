@@ -2,8 +2,9 @@
 
    A key is read with tokens side by side in the lanes of a vector, since scores are sums over
    channels; a value with channels side by side, since outputs are sums over tokens. Either way
-   codes become levels by a permutation of a table in registers. ROWS queries share what is
-   unpacked. A few newest tokens may follow the codes as they are.
+   codes become levels by a permutation of a table in registers; those of a trellis, of which the
+   last STATE_BITS bits of a ring name a level, by a gather. ROWS queries share what is unpacked. A
+   few newest tokens may follow the codes as they are.
 
    Work is cut by lengths alone, never by the number of threads, so results do not depend on it. */
 
@@ -16,11 +17,13 @@
 #define STRIDE 64 /* slots whose mean keys are those of the first slots, turned at once */
 #define CHUNK 512 /* tokens of one item of work, whose scores stay in a core's cache */
 #define WIDE 2    /* vectors whose sums are held at once, for every row */
+#define TAIL 2    /* bytes that hold what of a ring goes before its first code */
+#define STATE_MASK ((1u << STATE_BITS) - 1)
 
 typedef struct {
     const uint8_t *codes;   /* (B, H, slots, ROW_BYTES) */
     const float *scales;    /* (B, H, slots) */
-    const float *levels;    /* (16,): those of the codebook, repeated */
+    const float *levels;    /* (16,): those of the codebook, repeated; or (2^STATE_BITS,) */
     const float *rotation;  /* (D, D), or NULL: of queries to the keys' basis, back from values' */
     const float *mean;      /* (B, H, D), or NULL */
     int64_t code_batch, code_head, scale_batch, scale_head; /* strides */
@@ -124,6 +127,12 @@ static void score_codes(const float *levels, const float *queries, const uint8_t
     }
     for (int n = 0; n < STRIDE; n += WIDE * LANES) {
         f32 sum[ROWS][WIDE] = {0};
+#if STATE_BITS
+        u32 state[WIDE]; /* the ring's last, before the first */
+        memcpy(state, &words[GROUPS - 1][n], sizeof state);
+        for (int v = 0; v < WIDE; v++)
+            state[v] = state[v] >> (8 * BITS - STATE_BITS) & STATE_MASK;
+#endif
         for (int group = 0; group < GROUPS; group++) {
             u32 w[WIDE];
             memcpy(w, &words[group][n], sizeof w);
@@ -131,7 +140,13 @@ static void score_codes(const float *levels, const float *queries, const uint8_t
             for (int d = group * 8; d < group * 8 + 8; d++) {
                 f32 level[WIDE];
                 for (int v = 0; v < WIDE; v++) {
+#if STATE_BITS
+                    u32 code = w[v] & ((1 << BITS) - 1);
+                    state[v] = state[v] >> BITS | code << (STATE_BITS - BITS);
+                    level[v] = gather(levels, state[v]);
+#else
                     level[v] = look_up(levels, w[v]);
+#endif
                     w[v] >>= BITS;
                 }
                 for (int r = 0; r < ROWS; r++)
@@ -188,22 +203,40 @@ static void mix(const float *levels, const uint8_t *codes, int tokens, float wei
                 float *output) {
     enum { SPAN = LANES == 16 && HEAD_DIM % 32 == 0 ? 32 : 16, VECTORS = SPAN / LANES };
     for (int start = 0; start < HEAD_DIM; start += SPAN) {
+#if STATE_BITS
+        u32 shift[VECTORS], place[VECTORS];
+#else
         u32 shift[VECTORS], even[VECTORS];
+#endif
         for (int v = 0; v < VECTORS; v++)
             for (int lane = 0; lane < LANES; lane++) {
                 int d = start + v * LANES + lane;
+#if STATE_BITS
+                int bit = 8 * TAIL + (d + 1) * BITS - STATE_BITS;
+                place[v][lane] = bit / 8;
+                shift[v][lane] = bit % 8;
+#else
                 shift[v][lane] = first_bit(d / 8) + d % 8 * BITS;
                 even[v][lane] = d / 8 % 2 ? 0 : ~0u;
+#endif
             }
         f32 sum[ROWS][VECTORS] = {0};
         for (int n = 0; n < tokens; n++) {
             const uint8_t *row = codes + n * ROW_BYTES;
             f32 level[VECTORS];
+#if STATE_BITS
+            uint8_t ring[TAIL + ROW_BYTES + 3] = {0}; /* its end before it */
+            memcpy(ring, row + ROW_BYTES - TAIL, TAIL);
+            memcpy(ring + TAIL, row, ROW_BYTES);
+            for (int v = 0; v < VECTORS; v++)
+                level[v] = gather(levels, words_at(ring, place[v]) >> shift[v] & STATE_MASK);
+#else
             for (int v = 0; v < VECTORS; v++) {
                 int group = (start + v * LANES) / 16 * 2;
                 uint32_t a = word(row + first_byte(group)), b = word(row + first_byte(group + 1));
                 level[v] = look_up(levels, ((a & even[v]) | (b & ~even[v])) >> shift[v]);
             }
+#endif
             for (int r = 0; r < ROWS; r++)
                 for (int v = 0; v < VECTORS; v++) sum[r][v] += weights[r][n] * level[v];
         }

@@ -58,6 +58,36 @@ static inline f32 look_up(const float table[16], u32 index) {
 #endif
 }
 
+/* Entries `index` of a table of any size. */
+static inline f32 gather(const float *table, u32 index) {
+#if defined(__AVX512F__)
+    return (f32)_mm512_i32gather_ps((__m512i)index, table, 4);
+#elif defined(__AVX2__)
+    return (f32)_mm256_i32gather_ps(table, (__m256i)index, 4);
+#else
+    f32 found;
+    for (int lane = 0; lane < LANES; lane++) found[lane] = table[index[lane]];
+    return found;
+#endif
+}
+
+/* The four bytes from each of LANES places on. */
+static inline u32 words_at(const uint8_t *bytes, u32 place) {
+#if defined(__AVX512F__)
+    return (u32)_mm512_i32gather_epi32((__m512i)place, bytes, 1);
+#elif defined(__AVX2__)
+    return (u32)_mm256_i32gather_epi32((const int *)bytes, (__m256i)place, 1);
+#else
+    u32 found;
+    for (int lane = 0; lane < LANES; lane++) {
+        uint32_t w;
+        memcpy(&w, bytes + place[lane], sizeof w);
+        found[lane] = w;
+    }
+    return found;
+#endif
+}
+
 /* Where to read the four bytes that hold a group's codes, never past the row, and how far up. */
 static inline int first_byte(int group) {
     return group * BITS + 4 > ROW_BYTES ? ROW_BYTES - 4 : group * BITS;
