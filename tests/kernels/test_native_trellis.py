@@ -79,7 +79,7 @@ def test_codes_are_those_of_pytorch_and_the_path_says_who_searched(random_qwen2,
 
 
 def test_without_a_compiler_pytorch_searches_and_nothing_else_is_said(monkeypatch):
-    monkeypatch.setattr(choose, "why_not_searched", lambda _bits: "no C compiler was found")
+    monkeypatch.setattr(choose, "why_not_searched", lambda *_: "no C compiler was found")
     config = QuantConfig(codebook="trellis")
     made = choose.quantizer(32, config, torch.device("cpu"))
     assert made.codebook.walk is trellis.WALK

@@ -30,10 +30,12 @@ from turbo_kv.measure.next_token import feed
 from turbo_kv.models.load import load
 from turbo_kv.models.progress import Progress, silent
 from turbo_kv.models.text import prepare
+from turbo_kv.quant.config import QuantConfig
 
 STEPS = 32
 CHUNK = 512
 BF16_BYTES = 2
+BEST = QuantConfig(codebook="query-trellis", scale_bits=8)
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ METHODS = (
     Method(
         f"turbo_kv, 3 bits, newest {NEWEST} in 16, read packed",
         lambda model: TurboKVCache(model.config, exact_window=NEWEST),
+        PACKED_ATTENTION,
+    ),
+    Method(
+        "turbo_kv, 3 bits, query-trellis, 8-bit scales, read packed",
+        lambda model: TurboKVCache.for_model(model, BEST),
         PACKED_ATTENTION,
     ),
     Method("turbo_kv, 3 bits, restored at each step", lambda model: TurboKVCache(model.config)),

@@ -21,6 +21,8 @@ from turbo_kv.bench.own_quantizer import Make, own_cache
 from turbo_kv.bench.stamp import stamp
 from turbo_kv.bench.trellis_levels import STEPS, VECTORS, designed
 from turbo_kv.cache.kv_cache import TurboKVCache
+from turbo_kv.kernels import native_trellis
+from turbo_kv.kernels.choose import searching, why_not_searched
 from turbo_kv.measure.facts import longest_text, model_facts, text_facts
 from turbo_kv.measure.quality import Quality
 from turbo_kv.models.load import load
@@ -48,7 +50,8 @@ class OnGaussian:
     """One codebook on Gaussian directions.
 
     error: 1 - cos², averaged; Shannon allows no code less than `bound`. Values per second, of
-    `threads` threads, the best of REPEATS.
+    `threads` threads, the best of REPEATS, in PyTorch and for a trellis in C, if there is a
+    compiler.
     """
 
     codebook: str
@@ -58,6 +61,7 @@ class OnGaussian:
     error: float
     bound: float
     encoded_per_second: float
+    encoded_in_c_per_second: float | None
     decoded_per_second: float
 
 
@@ -118,6 +122,10 @@ def _maker(levels: Tensor, bits: int, stretches: tuple[float, ...]) -> MakeBook:
 
 def _on_gaussian(name: str, book: Codebook, unit: Tensor) -> OnGaussian:
     codes = book.encode(unit)
+    in_torch, in_c = _best(lambda: book.encode(unit)), None
+    if isinstance(book, TrellisCodebook) and not why_not_searched(book.bits, book.state_bits):
+        book.walk = native_trellis.WALK
+        in_c = unit.numel() / _best(lambda: book.encode(unit))
     cosines = F.cosine_similarity(book.decode(codes), unit, dim=-1).double()
     trellis = isinstance(book, TrellisCodebook)
     return OnGaussian(
@@ -127,7 +135,8 @@ def _on_gaussian(name: str, book: Codebook, unit: Tensor) -> OnGaussian:
         tries=len(book.stretches) if trellis else 1,
         error=float((1 - cosines.square()).mean()),
         bound=4.0**-book.bits,
-        encoded_per_second=unit.numel() / _best(lambda: book.encode(unit)),
+        encoded_per_second=unit.numel() / in_torch,
+        encoded_in_c_per_second=in_c,
         decoded_per_second=unit.numel() / _best(lambda: book.decode(codes)),
     )
 
@@ -164,6 +173,6 @@ def with_codebook(quant: QuantConfig, make: MakeBook) -> Make:
     def quantizer(head_dim: int, device: torch.device) -> TurboQuantizer:
         made = TurboQuantizer(head_dim, quant, device)
         made.codebook = make(head_dim, device)
-        return made
+        return searching(made)
 
     return quantizer

@@ -15,7 +15,7 @@ def table(result: dict[str, Any]) -> str:
     rows = {(row["codebook"], row["bits"]): row for row in result["gaussian"]}
     names = list(dict.fromkeys(name for name, _ in rows))
     header = ["codebook", *(f"error, {bits} bits" for bits in widths)]
-    header += ["KL of Lloyd-Max's, 3 bits", "coded, M values/s", "restored, M values/s"]
+    header += ["KL of Lloyd-Max's, 3 bits", "coded, M values/s", "in C", "restored, M values/s"]
     lines = []
     for name in names:
         three, live = rows[name, 3], [row for row in result["live"] if row["codebook"] == name]
@@ -25,10 +25,11 @@ def table(result: dict[str, Any]) -> str:
                 *(f"{rows[name, bits]['error']:.4f}" for bits in widths),
                 _ratio(live),
                 f"{three['encoded_per_second'] / MILLION:.2f}",
+                _millions(three["encoded_in_c_per_second"]),
                 f"{three['decoded_per_second'] / MILLION:.0f}",
             ]
         )
-    lines.append(["_no code can do better_", *(f"{4.0**-bits:.4f}" for bits in widths), "", "", ""])
+    lines.append(["_no code can do better_", *(f"{4.0**-bits:.4f}" for bits in widths), *[""] * 4])
     stamp = result["stamp"]
     said = (
         f"Error is 1 - cos² on Gaussian directions, head_dim 64. KL over that of Lloyd-Max on the "
@@ -38,6 +39,10 @@ def table(result: dict[str, Any]) -> str:
         f"{stamp['threads']} threads; {stamp['date'][:10]}, at {stamp['commit']}."
     )
     return markdown(header, lines) + "\n" + said + "\n"
+
+
+def _millions(per_second: float | None) -> str:
+    return "" if per_second is None else f"{per_second / MILLION:.2f}"
 
 
 def _ratio(rows: list[dict[str, Any]]) -> str:

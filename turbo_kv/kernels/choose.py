@@ -70,16 +70,16 @@ def searching(quantizer: TurboQuantizer) -> TurboQuantizer:
     """The quantizer; on a CPU with a compiler, C searches its trellis from now on, bit for bit."""
     for codebook in (quantizer.codebook, *quantizer.head_codebooks):
         on_cpu = isinstance(codebook, TrellisCodebook) and codebook.levels.device.type == "cpu"
-        if on_cpu and why_not_searched(codebook.bits) is None:
+        if on_cpu and why_not_searched(codebook.bits, codebook.state_bits) is None:
             codebook.walk = native_trellis.WALK
     return quantizer
 
 
-@lru_cache(maxsize=8)
-def why_not_searched(bits: int) -> str | None:
+@lru_cache(maxsize=16)
+def why_not_searched(bits: int, state_bits: int = STATE_BITS) -> str | None:
     """Why compiled C does not search a trellis, None if it does. The first call may compile it."""
     try:
-        native_trellis.kernel(bits, STATE_BITS)
+        native_trellis.kernel(bits, state_bits)
     except native.NotCompiled as error:
         return str(error)
     return None
