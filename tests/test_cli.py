@@ -117,6 +117,7 @@ def test_generate_prints_both_streams_as_json(random_checkpoint):
         "seed": 3,
         "device": "cpu",
         "dtype": "auto",
+        "exact_window": 0,
     }
     assert (data["config"]["bits"], data["config"]["seed"]) == (2, 4)
     assert len(data["exact"]["per_step"]) == len(data["packed"]["per_step"]) == 8

@@ -98,7 +98,7 @@ def _session(url: str, number: int) -> None:
     asked = request(number % SESSIONS)
     settings = list(asked.config.to_dict().values())
     text = f"Session {number % SESSIONS} reads what it brought along. " * 12
-    generated = call(url, "generate", [asked.prompt, "tiny", NEW_TOKENS, 0, 0, "cpu", *settings])
+    generated = call(url, "generate", [asked.prompt, "tiny", NEW_TOKENS, 0, 0, 0, "cpu", *settings])
     analyzed = call(url, "analyze", ["tiny", text, "Prose", 64, "cpu", *settings])
     planned = call(url, "plan", [1024 + number, 1, 24, *settings])
     mistaken = call(url, "analyze", ["tiny", text, "Prose", -number, "cpu", *settings])

@@ -60,7 +60,7 @@ _CALLS = ("/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/run/
 _EVENTS = range(40)  # of the page, by their numbers; those it does not publish too
 _ENDPOINTS = {
     "analyze": ["tiny", "", "Prose", 32, "auto"],
-    "generate": ["Once", "tiny", 1, 0.0, 0, "auto"],
+    "generate": ["Once", "tiny", 1, 0.0, 0, 0, "auto"],
     "plan": [1024, 1, 24.0],
 }
 _CHOICES = list(QuantConfig().to_dict().values())
