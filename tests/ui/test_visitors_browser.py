@@ -20,7 +20,10 @@ NAMES = {
 }
 """What Chinese writing keeps as it is; sizes of Qwen2.5 and names of files beside it."""
 
-GRADIOS = re.compile("More tabs|Reset to default value|number input for|range slider for")
+GRADIOS = re.compile(
+    "More tabs|Reset to default value|number input for|range slider for"
+    r"|queue: \d+/\d* \||processing \|"  # unseen, over what is worked at
+)
 """What Gradio itself reads out, in English everywhere."""
 
 QUOTED = re.compile("“[^”]*”")
