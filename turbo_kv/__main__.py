@@ -156,9 +156,10 @@ def perplexity(
 
     asked = {"model": model, "text": read_text(text), "context": context, "dtype": dtype}
     asked["device"] = placement.SHARD if tensor_parallel else device
+    asked["exact_window"] = exact_window
     with status() as progress:
         asked |= {"config": _config(ctx), "progress": progress}
-        reports = [measure_perplexity(**asked, chunk=chunk, exact_window=exact_window)]
+        reports = [measure_perplexity(**asked, chunk=chunk)]
         if recall:
             reports.append(measure_recall(**asked))
     placement.leave()

@@ -73,9 +73,10 @@ def test_codes_are_those_of_pytorch_and_the_path_says_who_searched(random_qwen2,
     assert given.codebook.walk is native_trellis.WALK
     assert plain.codebook.walk is trellis.WALK
     assert torch.equal(given.quantize(vectors).codes, plain.quantize(vectors).codes)
-    assert choose.path(torch.device("cpu"), config).endswith("; compiled C searches the trellis")
+    assert choose.path(torch.device("cpu"), config).endswith(choose.SEARCHED)
     cache = TurboKVCache.for_model(random_qwen2, config)
     assert cache.path("cpu").startswith("CPU, compiled C on dense codes")
+    assert cache.path("cpu").endswith(choose.SEARCHED)
 
 
 def test_without_a_compiler_pytorch_searches_and_nothing_else_is_said(monkeypatch):

@@ -127,8 +127,13 @@ def test_the_bundled_model_recalls_and_two_bits_recall_less(tiny):
     assert packed.reference.stderr > 0
 
 
-def test_the_report_holds_both_and_is_json():
-    report = measure_recall(context=32)
+def test_the_report_holds_both_and_is_json(monkeypatch):
+    made, new = [], TurboKVCache.for_model
+    monkeypatch.setattr(
+        TurboKVCache, "for_model", lambda *a, **chosen: made.append(chosen) or new(*a, **chosen)
+    )
+    report = measure_recall(context=32, exact_window=8)
+    assert {each["exact_window"] for each in made} == {8}
     assert [entry.distance for entry in report.recall] == [0]
     assert report.needle.context == 32
     assert json.loads(json.dumps(report.to_dict())).keys() == {"recall", "needle"}

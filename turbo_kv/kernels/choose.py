@@ -20,6 +20,7 @@ MOST_QUERIES = 8  # query heads per KV head
 MOST_NEWEST = 128  # tokens beside the pages
 C_HEAD_DIMS = range(32, 257, 16)
 TRELLISES = ("trellis", "query-trellis")
+SEARCHED = "; compiled C searches the trellis"  # for PyTorch, which codes the rest of the way
 
 Sides = tuple[TurboQuantizer, TurboQuantizer]  # the quantizers of keys and of values
 
@@ -33,8 +34,7 @@ def path(device: torch.device, config: QuantConfig | None = None) -> str:
         missing = "the CPU was asked for" if torch.cuda.is_available() else "no CUDA device"
         trellis = config is not None and config.codebook in TRELLISES
         searched = trellis and why_not_searched(config.codebook_bits) is None
-        coder = "; compiled C searches the trellis" if searched else ""
-        return f"CPU, eager PyTorch: {missing}{coder}"
+        return f"CPU, eager PyTorch: {missing}{SEARCHED if searched else ''}"
     return f"{device.type.upper()}, eager PyTorch: every vector is restored to be compared"
 
 
@@ -50,8 +50,9 @@ def cache_path(device: torch.device, sides: Sides, query_groups: int, exact_wind
         return f"{name}, eager PyTorch on dense codes: {why}"
     why_eager = why_not_c(sides, query_groups)
     if why_eager is None:
-        return f"{name}, compiled C on dense codes: {why}"
-    return f"{name}, eager PyTorch on dense codes: {why_eager}{_coder(sides[0])}"
+        return f"{name}, compiled C on dense codes: {why}{_searched(sides[0])}"
+    coder = "; compiled C codes" if isinstance(sides[0], NativeQuantizer) else _searched(sides[0])
+    return f"{name}, eager PyTorch on dense codes: {why_eager}{coder}"
 
 
 def quantizer(
@@ -85,13 +86,11 @@ def why_not_searched(bits: int, state_bits: int = STATE_BITS) -> str | None:
     return None
 
 
-def _coder(quantizer: TurboQuantizer) -> str:
-    """What compiled C does for a quantizer, after a semicolon."""
-    if isinstance(quantizer, NativeQuantizer):
-        return "; compiled C codes"
+def _searched(quantizer: TurboQuantizer) -> str:
+    """SEARCHED, if it does."""
     codebook = getattr(quantizer, "codebook", None)
     found = isinstance(codebook, TrellisCodebook) and codebook.walk is native_trellis.WALK
-    return "; compiled C searches the trellis" if found else ""
+    return SEARCHED if found else ""
 
 
 @lru_cache(maxsize=64)

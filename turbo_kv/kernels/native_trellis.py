@@ -26,7 +26,8 @@ class _Call(ctypes.Structure):
 
 def kernel(bits: int, state_bits: int) -> ctypes.CDLL:
     """The compiled kernel. Raises native.NotCompiled."""
-    library = native.library("search", BITS=bits, STATE_BITS=state_bits, HEAD_DIM=16)
+    shape = {"BITS": bits, "STATE_BITS": state_bits, "HEAD_DIM": 16}  # lanes.h wants any head_dim
+    library = native.library("search", **shape)
     for function in (library.search, library.trace):
         function.argtypes, function.restype = (POINTER(_Call),), None
     return library

@@ -75,11 +75,13 @@ def measure_recall(
     device: str = "auto",
     dtype: str = "auto",
     config: QuantConfig | None = None,
+    exact_window: int = 0,
     progress: Progress = silent,
 ) -> RecallReport:
     """Recall at those of DISTANCES that fit, and a needle in `context` tokens of text.
 
-    The keywords are `analyze`'s. Raises ValueError for what cannot be loaded, read or stored.
+    The keywords are `analyze`'s; exact_window is `TurboKVCache`'s.
+    Raises ValueError for what cannot be loaded, read or stored.
     """
     loaded = load(model, device, lambda done, said: progress(0.1 * done, said), dtype=dtype)
     limit = longest_text(loaded)
@@ -87,7 +89,8 @@ def measure_recall(
     tokens = tokens[:, : limit - ROOM]
 
     def new_cache() -> TurboKVCache:
-        return TurboKVCache.for_model(loaded.model, config, read_back=True)
+        windowed = {"exact_window": exact_window, "read_back": True}
+        return TurboKVCache.for_model(loaded.model, config, **windowed)
 
     def encode(words: str) -> list[int]:
         return loaded.tokenizer(words)["input_ids"]

@@ -37,6 +37,19 @@ static inline f32 load(const float *from) {
 
 static inline void store(float *to, f32 x) { memcpy(to, &x, sizeof x); }
 
+/* Entries `index` of a table of any size. */
+static inline f32 gather(const float *table, u32 index) {
+#if defined(__AVX512F__)
+    return (f32)_mm512_i32gather_ps((__m512i)index, table, 4);
+#elif defined(__AVX2__)
+    return (f32)_mm256_i32gather_ps(table, (__m256i)index, 4);
+#else
+    f32 found;
+    for (int lane = 0; lane < LANES; lane++) found[lane] = table[index[lane]];
+    return found;
+#endif
+}
+
 /* Entries `index` mod 16 of a table; with fewer levels than 16 they repeat. */
 static inline f32 look_up(const float table[16], u32 index) {
 #if defined(__AVX512F__)
@@ -52,22 +65,7 @@ static inline f32 look_up(const float table[16], u32 index) {
     uint8x16x4_t bytes = vld1q_u8_x4((const uint8_t *)table);
     return (f32)vqtbl4q_u8(bytes, (uint8x16_t)((index & 15) * 0x04040404u + 0x03020100u));
 #else
-    f32 found;
-    for (int lane = 0; lane < LANES; lane++) found[lane] = table[index[lane] & 15];
-    return found;
-#endif
-}
-
-/* Entries `index` of a table of any size. */
-static inline f32 gather(const float *table, u32 index) {
-#if defined(__AVX512F__)
-    return (f32)_mm512_i32gather_ps((__m512i)index, table, 4);
-#elif defined(__AVX2__)
-    return (f32)_mm256_i32gather_ps(table, (__m256i)index, 4);
-#else
-    f32 found;
-    for (int lane = 0; lane < LANES; lane++) found[lane] = table[index[lane]];
-    return found;
+    return gather(table, index & 15);
 #endif
 }
 
