@@ -14,7 +14,7 @@ LONGEST = 300
 NUMERIC = {"torch", "numpy"}
 LAYERS = {
     "quant": {"torch", "turbo_kv.quant"},
-    "kernels": {"torch", "triton", "turbo_kv.quant", "turbo_kv.kernels"},
+    "kernels": {"torch", "triton", "cuda.bindings", "turbo_kv.quant", "turbo_kv.kernels"},
     "models": {
         *NUMERIC,
         "transformers",

@@ -10,6 +10,7 @@ pytest.importorskip("triton", reason="Triton has no wheel for this platform")
 from pages_on_device import DEVICE, cos_sin, normal
 
 from turbo_kv.kernels import reference
+from turbo_kv.kernels.choose import why_not_cuda_c
 from turbo_kv.kernels.decode_triton import Launch, PagedAttention
 from turbo_kv.kernels.pages import SIDES, empty_pages, to_pages
 from turbo_kv.kernels.states import PackedStates
@@ -19,6 +20,15 @@ from turbo_kv.quant.quantizer import TurboQuantizer
 
 KV_HEADS = 2
 SMALL = Launch(splits=2)
+COMPILED = (False, True) if why_not_cuda_c(torch.device(DEVICE)) is None else (False,)
+
+
+@pytest.fixture(
+    params=COMPILED, ids=lambda compiled: "CUDA C" if compiled else "Triton", autouse=True
+)
+def _path(request, monkeypatch):
+    """Every test runs on every path of the device."""
+    monkeypatch.setattr(Case, "compiled", request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +41,8 @@ def _poisoned():
 
 class Case:
     """Random states in the dense form of the specification and in pages with rubbish beyond."""
+
+    compiled = False
 
     def __init__(
         self, length, head_dim=64, bits=(3, 3), *, groups=7, batch=1, codebook="lloyd-max", newest=0
@@ -51,9 +63,12 @@ class Case:
         self.pair = pair
 
     def attend(self, launch=SMALL, first=None):
-        attention = PagedAttention(*self.pair, *self.table, launch)
+        attention = self.attention(*self.table, launch=launch)
         newest = self.newest if self.newest[0].shape[2] else None
         return attention(self.queries, *self.pages, self.center, first, newest=newest)
+
+    def attention(self, *table, launch=SMALL):
+        return PagedAttention(*self.pair, *table, launch=replace(launch, compiled=self.compiled))
 
 
 def roomy(dense, side):
@@ -101,11 +116,11 @@ def test_any_format_is_attended_as_specified(bits, groups, head_dim, codebook):
 
 def test_what_is_not_centred_needs_no_table():
     case = Case(100)
-    got = PagedAttention(*case.pair, launch=SMALL)(case.queries, *case.pages)
+    got = case.attention()(case.queries, *case.pages)
     exact = reference.attention(case.queries, replace(case.states, center=None))
     assert error(got, exact) < 1e-3
     with pytest.raises(ValueError, match="pass cos and sin"):
-        PagedAttention(*case.pair)(case.queries, *case.pages, case.center)
+        case.attention()(case.queries, *case.pages, case.center)
 
 
 def test_padding_on_the_left_weighs_nothing():

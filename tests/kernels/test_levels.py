@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from turbo_kv.kernels.levels import codes
+from turbo_kv.kernels.levels import codes, integers
 from turbo_kv.kernels.pages import SIDES, to_pages
 from turbo_kv.quant import fast, lloyd_max
 from turbo_kv.quant.packing import PackedVectors, pack
@@ -110,3 +110,14 @@ OPERATIONS = {
     "lop3.b32": looked_up,
     "prmt.b32": permuted,
 }
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("book", BOOKS)
+def test_integers_of_bytes_are_in_proportion_to_the_centroids(book, bits):
+    centroids = BOOKS[book](bits, 128).centroids.double()
+    words, long, unit = integers(centroids)
+    tables = torch.tensor(words).int().view(torch.int8).double().view(1 + long, -1)
+    numbers = (tables[0] + tables[1] / 256 if long else tables[0])[: 2**bits]
+    assert (numbers * unit / centroids - 1).abs().max().item() < 2e-4
+    assert long == (book == "lloyd-max" or bits == 4)

@@ -17,6 +17,7 @@ from turbo_kv.bench import attention_bf16
 from turbo_kv.bench.attention_packed import FORMATS, PackedCaches, quantizers
 from turbo_kv.bench.attention_ways import Shape, Way, checked
 from turbo_kv.bench.graph import copy_bandwidth, layers_for, replay
+from turbo_kv.kernels.choose import cache_path
 
 SEVEN = (4, 7, 128)  # KV heads, queries of each and head_dim of Qwen2.5-7B
 SHAPES = (
@@ -36,10 +37,12 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def facts() -> dict[str, Any]:
-    """The device and what a copy reaches on it, in bytes read and written per second."""
+    """The device, the path on it, and what a copy reaches, in bytes read and written per second."""
+    device = torch.device("cuda")
     return {
         "device": torch.cuda.get_device_name(),
         "triton": version("triton"),
+        "path": cache_path(device, quantizers(FORMATS[0], SEVEN[2], device), SEVEN[1]),
         "copy_bytes_per_second": copy_bandwidth(),
     }
 

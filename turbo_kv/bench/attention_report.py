@@ -62,12 +62,13 @@ def _caption(result: dict[str, Any], missing: dict[str, str]) -> str:
     )  # fmt: skip
     absent = "".join(f" {name}: {reason}." for name, reason in missing.items())
     triton = f", Triton {result['triton']}" if "triton" in result else ""
+    path = f" Pages by {result['path']}." if "path" in result else ""
     return (
         f"\nMedians; GB/s and speed-up are those of the fastest way of ours; the widest spread "
         f"between 10th and 90th percentile is {spread:.0%}. Random codes: a speed, no model's "
         f"quality. Largest relative error against fp32 on the same bytes {error:.0e}.{graphs}"
-        f"{absent} {result['device']}; turbo_kv {stamp['turbo_kv']} at {stamp['commit']}, torch "
-        f"{stamp['torch']}{triton}, {stamp['date'][:10]}.\n"
+        f"{absent}{path} {result['device']}; turbo_kv {stamp['turbo_kv']} at {stamp['commit']}, "
+        f"torch {stamp['torch']}{triton}, {stamp['date'][:10]}.\n"
     )
 
 

@@ -6,7 +6,13 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from turbo_kv.kernels import native, native_attention, native_quantizer, native_trellis
+from turbo_kv.kernels import (
+    compiled_cuda,
+    native,
+    native_attention,
+    native_quantizer,
+    native_trellis,
+)
 from turbo_kv.kernels.native_quantizer import NativeQuantizer
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.hadamard import HadamardRotation
@@ -45,7 +51,10 @@ def cache_path(device: torch.device, sides: Sides, query_groups: int, exact_wind
     """
     name, why = device.type.upper(), why_dense(device, sides, query_groups, exact_window)
     if why is None:
-        return f"{name}, Triton: tokens are coded into pages and attended there"
+        other = why_not_cuda_c(device)
+        if other is None:
+            return f"{name}, Triton and CUDA C: tokens are coded into pages and attended there"
+        return f"{name}, Triton: tokens are coded into pages and attended there; no CUDA C: {other}"
     if device.type != "cpu":
         return f"{name}, eager PyTorch on dense codes: {why}"
     why_eager = why_not_c(sides, query_groups)
@@ -139,6 +148,15 @@ def why_not(quantizer: TurboQuantizer) -> str | None:
         head_dims: quantizer.head_dim not in HEAD_DIMS,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def why_not_cuda_c(device: torch.device) -> str | None:
+    """Why CUDA C does not attend to pages on a device, None if it does."""
+    try:
+        compiled_cuda.check(device)
+    except native.NotCompiled as error:
+        return str(error)
+    return None
 
 
 def why_not_c(sides: Sides, query_groups: int) -> str | None:

@@ -1,5 +1,9 @@
 """Decode attention straight from packed pages on a GPU: split-K, two launches, no restored copy.
 
+The first launch, of a split of the tokens for every KV head, is Triton's or, where there is one for
+the device, CUDA C's (decode_cuda.py); the second, which weighs splits together, is Triton's, and
+left out where CUDA C has nothing to put together.
+
 With stored key j = R(j) μ_k + s_j Hᵀ c_j (see pagewise.py), H orthonormal,
 
     q · k_j = Re Σ_p z_p e^{iθ_p j} + s_j (H q) · c_j        z = conj(q) μ_k, pair by pair of RoPE
@@ -22,7 +26,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from turbo_kv.kernels.choose import MOST_QUERIES, why_not
+from turbo_kv.kernels.choose import MOST_QUERIES, why_not, why_not_cuda_c
+from turbo_kv.kernels.decode_cuda import CompiledSplit
 from turbo_kv.kernels.decode_kernel import decode_combine, decode_split
 from turbo_kv.kernels.levels import codes
 from turbo_kv.kernels.pages import FIELDS, PAGE, Pages
@@ -40,10 +45,12 @@ LOG2_E = 1.4426950408889634
 class Launch:
     """How the work is cut. splits: programs per KV head; None: by the device.
 
-    programs: that one multiprocessor holds at once. registers: of a thread, at most.
+    compiled: by CUDA C where it can be. What follows is Triton's alone: programs that one
+    multiprocessor holds at once, registers of a thread, at most.
     """
 
     splits: int | None = None
+    compiled: bool = True
     programs: int = 2
     registers: int | None = None
 
@@ -83,7 +90,13 @@ class PagedAttention:
             for side in (self.keys, self.values)
         ]
         self.cos, self.sin, self.table = cos, sin, None
-        if cos is not None:
+        self.compiled = None
+        if self.launch.compiled and why_not_cuda_c(self.device) is None:
+            sides = key_quantizer.codebook.centroids, self.keys, self.values
+            rope = None if cos is None else (cos.contiguous(), sin.contiguous())
+            matrices = self.key_matrix, self.value_matrix
+            self.compiled = CompiledSplit(*sides, matrices, rope)
+        elif cos is not None:
             self.table = phase_table(cos, sin)
 
     def __call__(  # noqa: PLR0917 (what attention takes)
@@ -112,7 +125,7 @@ class PagedAttention:
                 f"{query_heads} query heads of {length} tokens on {kv_heads} KV heads; this "
                 f"attends with one token and at most {MOST_QUERIES} query heads per KV head"
             )
-        if center is not None and self.table is None:
+        if center is not None and self.cos is None:
             raise ValueError("the pages are centred; pass cos and sin when this is made")
         if center is not None and len(self.cos) < keys.capacity:
             raise ValueError(
@@ -121,36 +134,20 @@ class PagedAttention:
             )
         scaling = head_dim**-0.5 if scaling is None else scaling
         heads = batch * kv_heads
-        splits = self.launch.splits or _splits(heads, keys, self.launch, self.device)
+        splits = self.launch.splits or self._splits(heads, keys)
         out = query_states.new_empty(query_states.shape)
         parts = torch.empty(heads, splits, LANES, head_dim, device=self.device)
         sums = torch.empty(heads, splits, LANES, device=self.device)
+        split = query_states, keys, values, center, first, scaling * LOG2_E, parts, sums
+        if self.compiled and splits == 1 and newest is None:
+            self.compiled(*split, out)
+            return out
+        (self.compiled or self._split)(*split)
         early = {"launch_pdl": True} if self.device.type == "cuda" else {}
-        registers = {"maxnreg": self.launch.registers} if self.launch.registers else {}
-        decode_split[heads, splits](
-            query_states.contiguous(),
-            *(keys.words, keys.scales, values.words, values.scales, keys.length, first),
-            self.key_matrix,
-            None if center is None else center.key_mean,
-            *(self.table, self.cos, self.sin, *self.tables),
-            *(parts, sums, scaling * LOG2_E),
-            *(keys.words.shape[2], groups, kv_heads),
-            WARPS=WARPS,
-            D=head_dim,
-            KEYS=self.keys,
-            VALUES=self.values,
-            CENTRED=center is not None,
-            PADDED=first is not None,
-            PDL=bool(early),
-            num_warps=WARPS,
-            num_stages=1,
-            **early,
-            **registers,
-        )
         near = None if newest is None else [each.contiguous() for each in newest]
         tokens = 0 if near is None else near[0].shape[2]
         decode_combine[(batch * query_heads,)](
-            *(parts, sums, self.value_matrix),
+            *(parts, sums, None if self.compiled else self.value_matrix),
             *(None if center is None else center.value_mean, out, splits, groups),
             *(query_states.contiguous(), *(near or (None, None)), keys.length, first),
             *(scaling * LOG2_E, tokens, kv_heads),
@@ -160,6 +157,52 @@ class PagedAttention:
             **early,
         )
         return out
+
+    def _splits(self, heads: int, keys: Pages) -> int:
+        """Programs per KV head: no more than the device holds at once, each with as many tiles."""
+        pages = keys.words.shape[2]
+        if self.compiled:
+            return self.compiled.splits(heads, pages)
+        tiles = -(-pages // WARPS)
+        if self.device.type != "cuda":
+            return min(2, tiles)
+        processors = torch.cuda.get_device_properties(self.device).multi_processor_count
+        most = max(1, min(MOST_SPLITS, processors * self.launch.programs // heads))
+        return -(-tiles // -(-tiles // most))
+
+    def _split(  # noqa: PLR0917
+        self,
+        query_states: Tensor,
+        keys: Pages,
+        values: Pages,
+        center: Center | None,
+        first: Tensor | None,
+        scaling: float,
+        parts: Tensor,
+        sums: Tensor,
+    ) -> None:
+        """Launch `decode_split`, which fills parts and sums. scaling: of the scores, in base 2."""
+        kv_heads = keys.words.shape[1]
+        registers = {"maxnreg": self.launch.registers} if self.launch.registers else {}
+        decode_split[parts.shape[:2]](
+            query_states.contiguous(),
+            *(keys.words, keys.scales, values.words, values.scales, keys.length, first),
+            *(self.key_matrix, None if center is None else center.key_mean),
+            *(self.table, self.cos, self.sin, *self.tables),
+            *(parts, sums, scaling),
+            *(keys.words.shape[2], query_states.shape[1] // kv_heads, kv_heads),
+            WARPS=WARPS,
+            D=self.head_dim,
+            KEYS=self.keys,
+            VALUES=self.values,
+            CENTRED=center is not None,
+            PADDED=first is not None,
+            PDL=self.device.type == "cuda",
+            num_warps=WARPS,
+            num_stages=1,
+            **({"launch_pdl": True} if self.device.type == "cuda" else {}),
+            **registers,
+        )
 
 
 def combined(splits: int, newest: int = 0) -> dict[str, int]:
@@ -186,16 +229,6 @@ def phase_table(cos: Tensor, sin: Tensor) -> Tensor:
     both = torch.stack(turns)  # cosine or sine, token, pair
     both = both.view(2, FIELDS, 2, 8, 4, width // 32, 2, 2)  # .., t, step, half step, next
     return both.permute(1, 0, 5, 3, 4, 6, 2, 7).half().contiguous()
-
-
-def _splits(heads: int, keys: Pages, launch: Launch, device: torch.device) -> int:
-    """Programs per KV head: no more than the device holds at once, each with as many tiles."""
-    tiles = -(-keys.words.shape[2] // WARPS)
-    if device.type != "cuda":
-        return min(2, tiles)
-    processors = torch.cuda.get_device_properties(device).multi_processor_count
-    most = max(1, min(MOST_SPLITS, processors * launch.programs // heads))
-    return -(-tiles // -(-tiles // most))
 
 
 def _matrix(quantizer: TurboQuantizer) -> tuple[Tensor, float]:

@@ -16,6 +16,7 @@ from torch import Tensor
 TOLERANCE = 1e-4  # of a level to one without a lower byte, of it
 TOPS = (1.0, 1.25, 1.5, 1.75)  # largest levels without a lower byte, up to powers of two
 ROOM = 3
+MOST_INTEGER = 127 * 256  # of two bytes
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Codes:
     room: float
     peak: float
 
+    @property
+    def two_bytes(self) -> bool:
+        """Whether tables have lower bytes too."""
+        return len(self.tables) > _table_words(True, self.bits)
+
 
 def codes(centroids: Tensor, *, peak: float, inline: bool) -> Codes:
     """What a kernel needs to read codes of centroids (2^bits,), ascending; PTX if `inline`."""
@@ -66,14 +72,41 @@ def codes(centroids: Tensor, *, peak: float, inline: bool) -> Codes:
     )
 
 
+def integers(centroids: Tensor) -> tuple[tuple[int, ...], bool, float]:
+    """Words of the bytes of integers in proportion to centroids (2^bits,), and what they count.
+
+    One byte each if that can be, else an upper byte u, then a lower one v: 256 u + v, both signed.
+    Returns words of a table, upper bytes first; whether there are lower ones; and what 1, or with
+    lower bytes 256, stands for.
+    """
+    centroids = centroids.double().cpu()
+    shape = centroids / centroids.abs().max()
+    most = (each for each in range(1, 128) if _near((shape * each).round(), shape * each))
+    most = next(most, MOST_INTEGER)
+    long = most == MOST_INTEGER
+    levels = (shape * most).round()
+    gain = (levels @ centroids / (levels @ levels)).item()
+    numbers = levels.long()
+    upper = (numbers + 128) >> 8 if long else numbers
+    tables = (upper, numbers - 256 * upper) if long else (upper,)
+    words = ()
+    for table in tables:
+        words += _words(bytes(byte & 0xFF for byte in table.tolist()))
+    return words, long, 256 * gain if long else gain
+
+
 def _levels(centroids: Tensor) -> Tensor:
     """fp16 numbers in proportion to the centroids, without lower bytes if that can be."""
     shape = centroids / centroids.abs().max()
     for top in TOPS:
         short = _without_lower_byte(shape * top)
-        if torch.allclose(short, shape * top, rtol=TOLERANCE):
+        if _near(short, shape * top):
             return short
     return shape.half().double()
+
+
+def _near(levels: Tensor, wanted: Tensor) -> bool:
+    return torch.allclose(levels, wanted, rtol=TOLERANCE)
 
 
 def _without_lower_byte(numbers: Tensor) -> Tensor:
@@ -134,6 +167,10 @@ def _tables(levels: Tensor) -> tuple[int, ...]:
     lower, upper = zip(*(struct.pack("<e", level) for level in levels.tolist()), strict=True)
     words = ()
     for table in (upper, lower) if any(lower) else (upper,):
-        padded = bytes(table).ljust(8, b"\0")
-        words += struct.unpack(f"<{len(padded) // 4}i", padded)
+        words += _words(bytes(table))
     return words
+
+
+def _words(table: bytes) -> tuple[int, ...]:
+    padded = table.ljust(8, b"\0")
+    return struct.unpack(f"<{len(padded) // 4}i", padded)

@@ -1,0 +1,67 @@
+"""The kernel in CUDA C: who compiles it, who does not and why, and its code for sm_90 as a gate.
+
+A GPU runs it in test_decode_triton.py.
+"""
+
+import re
+import sys
+
+import pytest
+import torch
+
+from turbo_kv.kernels import compiled_cuda
+from turbo_kv.kernels.choose import why_not_cuda_c
+from turbo_kv.kernels.decode_cuda import REGISTERS, WARPS
+
+SHAPES = [
+    (128, 3, 0, 24, 2.1),
+    (128, 3, 1, 24, 2.4),
+    (128, 2, 1, 24, 2.3),
+    (128, 4, 1, 32, 4.1),
+    (64, 3, 0, 16, 2.9),
+    (64, 4, 1, 24, 4.9),
+]  # head_dim, bits, whether levels take two bytes, fast pairs, most instructions a value
+
+
+def test_a_cpu_is_told_that_it_is_none():
+    assert why_not_cuda_c(torch.device("cpu")) == "CUDA C needs a CUDA device"
+
+
+def test_another_gpu_is_told_which_one_it_was_written_for(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
+    why = why_not_cuda_c(torch.device("cuda"))
+    assert why == "its kernel is written for compute capability 9.0, not 8.6"
+
+
+def test_what_is_not_installed_is_named(monkeypatch):
+    compiled_cuda._bindings.cache_clear()
+    compiled_cuda._check.cache_clear()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    assert why_not_cuda_c(torch.device("cuda")) == "cuda-bindings is not installed"
+
+
+def test_a_kernel_that_does_not_compile_says_what_the_compiler_said():
+    pytest.importorskip("cuda.bindings", reason="NVRTC has no wheel for this platform")
+    with pytest.raises(RuntimeError, match=r"NVRTC does not compile attend.cu: (.|\n)*error"):
+        compiled_cuda._compiled("attend", {"D": 96})
+
+
+@pytest.mark.parametrize(("head_dim", "bits", "long", "fast", "most"), SHAPES)
+def test_a_value_costs_few_instructions_and_spills_nothing(head_dim, bits, long, fast, most):
+    pytest.importorskip("cuda.bindings", reason="NVRTC has no wheel for this platform")
+    pytest.importorskip("triton", reason="Triton brings the disassembler")
+    from compile_quantize import loops
+
+    shape = {
+        "D": head_dim,
+        **dict.fromkeys(("KEY_BITS", "VALUE_BITS"), bits),
+        **dict.fromkeys(("KEY_LONG", "VALUE_LONG"), long),
+        **{"FAST": fast, "QUERY": 0, "CENTRED": 1, "PADDED": 0},
+        **{"WARPS": WARPS[head_dim], "REGISTERS": REGISTERS[head_dim]},
+    }
+    found = loops(compiled_cuda._compiled("attend", shape))
+    body = min((each for each in found if any("IMMA" in one for one in each)), key=len)
+    names = {re.sub(r"^@!?\w+\s+", "", each).split()[0] for each in body}
+    assert not {"LDL", "STL"} & {name.split(".")[0] for name in names}
+    assert 1 < len(body) / (2 * 64 * head_dim / 32) < most  # values of a lane

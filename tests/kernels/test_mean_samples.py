@@ -1,0 +1,56 @@
+"""What the mean adds to scores, from the tables that the kernel in CUDA C multiplies."""
+
+import pytest
+import torch
+
+from turbo_kv.kernels import mean_samples
+from turbo_kv.kernels.pages import PAGE
+
+
+def table(tokens, head_dim, theta):
+    angles = torch.outer(
+        torch.arange(tokens).double(), theta ** -(torch.arange(0, head_dim, 2).double() / head_dim)
+    )
+    return tuple(torch.cat((each, each), 1).float() for each in (angles.cos(), angles.sin()))
+
+
+@pytest.mark.parametrize(("head_dim", "theta"), [(128, 1e6), (64, 1e6), (128, 1e4), (64, 1e4)])
+def test_sampled_and_turned_pairs_add_up_to_every_pair(head_dim, theta):
+    """Fields of pages at both ends of a table and within it, in fp64, as the kernel multiplies."""
+    pages = 10
+    cos, sin = table(pages * PAGE, head_dim, theta)
+    fast = mean_samples.fast_pairs(cos, sin)
+    assert fast % 8 == 0
+    assert 0 < fast < head_dim // 2
+    z = torch.randn(head_dim // 2, 2, generator=torch.Generator().manual_seed(0)).double()
+    half = slice(0, head_dim // 2)
+    exact = (cos[:, half].double() * z[:, 0] + sin[:, half].double() * z[:, 1]).sum(1)
+
+    within = mean_samples.fast_table(cos, sin, fast).double()  # field, step, row, t, .., half, 2
+    within = within.permute(0, 5, 2, 3, 1, 4, 6).reshape(PAGE, fast, 2)
+    weights = mean_samples.slow_table(torch.device("cpu")).double()
+    weights = weights.permute(0, 3, 1, 2, 4).reshape(PAGE, -1)
+    parts = mean_samples.sample_table(cos, sin, fast).double().sum(2)  # block, step, row, t, ..
+    parts = parts.permute(0, 5, 2, 1, 4, 3, 6).reshape(-1, head_dim // 2 - fast, 2)
+    samples = (parts * z[fast:]).sum((1, 2))
+    stride = mean_samples.step_table(cos, sin, fast, 1).double()
+
+    turning = turned(z[:fast], cos[PAGE // 2, :fast].double(), sin[PAGE // 2, :fast].double())
+    for page in range(pages):
+        got = (within * turning).sum((1, 2)) + weights @ samples[page : page + weights.shape[1]]
+        wanted = exact[page * PAGE : (page + 1) * PAGE]
+        assert (got - wanted).abs().max() < 2e-3 * z.norm()
+        turning = turned(turning, stride[:, 0], stride[:, 1])
+
+
+def turned(z, cos, sin):
+    return torch.stack((z[:, 0] * cos + z[:, 1] * sin, z[:, 1] * cos - z[:, 0] * sin), 1)
+
+
+def test_a_polynomial_is_interpolated_without_error():
+    weights = mean_samples.slow_table(torch.device("cpu")).double()
+    weights = weights.permute(0, 3, 1, 2, 4).reshape(PAGE, -1)
+    place = (torch.arange(PAGE) - PAGE // 2).double() / PAGE
+    for degree in range(8):
+        got = weights @ mean_samples.NODES.double() ** degree
+        assert (got - place**degree).abs().max() < 2e-3 * 4.0**degree

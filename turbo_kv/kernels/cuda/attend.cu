@@ -1,0 +1,692 @@
+// Decode attention on packed pages, one KV head's queries over a run of pages. Compiled for one
+// shape: D, KEY_BITS, VALUE_BITS, whether levels take two bytes (KEY_LONG, VALUE_LONG), FAST pairs,
+// the width of a QUERY's floats or 0 for bf16, CENTRED, PADDED, WARPS of a program and REGISTERS.
+//
+// A warp owns every WARPS-th page of its program's run, and its words go through a ring of three
+// slots in shared memory, each lane's to where that lane reads them. Levels of keys are bytes and a
+// query is an integer of 16 bits, 256 a + b, so the matrix unit multiplies the bytes that `prmt`
+// picks. Levels of values are fp16, upper bytes first. What the mean adds to scores is smooth in
+// the token for slow pairs of RoPE, so it is sampled once a page and interpolated from eight
+// samples; the FAST first pairs are turned from page to page (mean_samples.py). Knows no quantizer
+// and no cache.
+
+typedef unsigned int u32;
+typedef unsigned short u16;
+#define INLINE static __device__ __forceinline__
+
+constexpr int PAGE = 64, THREADS = 32 * WARPS, QUERIES = 8, FIELDS = 4;
+constexpr int CHUNKS = D / 64;  // of four operands of 16 channels
+constexpr int OPERANDS = D / 16;
+constexpr int KEY_BYTES = 8 * D * KEY_BITS, VALUE_BYTES = 8 * D * VALUE_BITS;  // of a page
+constexpr int WORD_BYTES = KEY_BYTES > VALUE_BYTES ? KEY_BYTES : VALUE_BYTES;
+constexpr int SLOT = WORD_BYTES + 2 * PAGE;  // words and scales of one side of a page
+constexpr int RING = 3 * SLOT;
+constexpr int PAIRS = D / 2;
+constexpr int ROW = PAIRS + 2;  // of z, so that queries lie in different banks
+constexpr int FAST_STEPS = FAST / 8, SLOW_STEPS = (PAIRS - FAST) / 8;  // of the matrix unit
+constexpr int BEFORE = 3, AFTER = 4;  // samples beside a page's own that it is interpolated from
+constexpr int BLOCK = 16;             // samples that are made at once
+constexpr float EMPTY = -1e30f, LOWEST = -1e20f;
+constexpr float SLACK = 4.f;  // by how many bits weights may pass what they are meant to reach
+
+struct Arguments {
+  const void* queries;       // (heads, groups, D)
+  const char* keys;          // (heads, pages, KEY_BYTES)
+  const u16* key_scales;     // (heads, pages, 64), fp16 as all u16
+  const char* values;        // (heads, pages, VALUE_BYTES)
+  const u16* value_scales;
+  const int* length;
+  const int* firsts;         // (batch)
+  const u16* rotation;       // (D, D), of queries, rows in the order of channels in words
+  const u16* unrotation;     // (D, D), of outputs, columns in that order
+  const u16* key_mean;       // (heads, D)
+  const u16* value_mean;
+  const float2* step;        // (FAST), what fast pairs turn by from one page of a warp to the next
+  const uint4* fast_table;   // (FIELDS, FAST_STEPS, 32)
+  const uint2* slow_table;   // (FIELDS, 32)
+  const uint4* sample_table; // (blocks, SLOW_STEPS, 2, 32)
+  const float* cos;          // (tokens, D)
+  const float* sin;
+  const u32* levels;         // (·, 32 alike): tables of keys, of values, then `marks`
+  float* outputs;            // (heads, splits, 8, D)
+  float* sums;               // (heads, splits, 8)
+  void* attended;            // (heads, groups, D), written in place of outputs and sums if given
+  float scaling;             // of queries
+  float key_unit;            // of products with levels of keys
+  float gain;                // of outputs
+  float room;                // log2 of what weights are raised by
+  int pages, groups, kv_heads;
+};
+
+INLINE u32 prmt(u32 a, u32 b, u32 select) {
+  u32 d;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(select));
+  return d;
+}
+
+INLINE u32 halves(float low, float high) {
+  u32 d;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(high), "f"(low));
+  return d;
+}
+
+INLINE float2 floats(u32 halves) {
+  float2 d;
+  asm("{.reg .f16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}"
+      : "=f"(d.x), "=f"(d.y) : "r"(halves));
+  return d;
+}
+
+INLINE float exp2_of(float x) {
+  float d;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(d) : "f"(x));
+  return d;
+}
+
+INLINE u32 transposed(u32 a) {
+  u32 d;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(d) : "r"(a));
+  return d;
+}
+
+INLINE void multiply(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+INLINE void multiply(float (&c)[4], const uint4& a, u32 b0, u32 b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+}
+
+INLINE void multiply(float (&c)[4], const uint2& a, u32 b) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a.x), "r"(a.y), "r"(b));
+}
+
+INLINE u32 address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
+template <int OFFSET> INLINE void copy16(u32 to, const void* from) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0 + %2], [%1 + %2], 16;"
+               :: "r"(to), "l"(from), "n"(OFFSET) : "memory");
+}
+
+template <int BYTES> INLINE void copy_rows(u32 to, const void* from) {  // a warp's, 512 bytes each
+  if constexpr (BYTES > 512) copy_rows<BYTES - 512>(to, from);
+  copy16<BYTES - 512>(to, from);
+}
+
+// Words and scales of one side of a page, on their way to a slot. Lanes of a row copy its scales
+// alike, so that no lane waits for another's.
+template <int BYTES> INLINE void fetch(u32 slot, const char* words, const u16* scales, int lane) {
+  copy_rows<BYTES>(slot + lane * 16, words + lane * 16);
+  copy16<0>(slot + WORD_BYTES + lane / 4 * 16, (const char*)scales + lane / 4 * 16);
+}
+
+INLINE void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+INLINE void wait_for_all_but_two() { asm volatile("cp.async.wait_group 2;" ::: "memory"); }
+
+INLINE u32 at(const uint4& x, int i) { return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w; }
+
+// Codes of a field in the nibbles of a word for each of two rows, of the planes of their operand.
+template <int BITS> INLINE u32 nibbles(const uint4 (&planes)[BITS], int operand, int field) {
+  const auto word = [&](int plane) { return at(planes[plane], operand); };
+  if (BITS == 2) return word(field / 2) >> 2 * (field % 2) & 0x33333333;
+  if (BITS == 4 || field < 3) return word(field) & 0x77777777;
+  return (word(0) >> 3 & 0x11111111) | (word(1) >> 2 & 0x22222222) | (word(2) >> 1 & 0x44444444);
+}
+
+// Bytes of levels for four nibbles. With 4 bits a second table serves codes of 8 and more, which
+// `above` marks in its nibbles; bytes 0 and 1 of `marks` are all zeros and all ones.
+template <int BITS> INLINE u32 picked(const u32* table, u32 nibbles, u32 above, u32 marks) {
+  const u32 bytes = prmt(table[0], table[1], nibbles);
+  if (BITS < 4) return bytes;
+  const u32 others = prmt(table[2], table[3], nibbles), mask = prmt(marks, 0, above);
+  return (bytes & ~mask) | (others & mask);
+}
+
+template <int BITS> INLINE u32 above_eight(const uint4 (&planes)[BITS], int operand, int field) {
+  return BITS == 4 ? at(planes[field % BITS], operand) >> 3 & 0x11111111 : 0;
+}
+
+template <int BITS>
+INLINE void load_planes(uint4 (&planes)[BITS], const char* words, int chunk, int lane) {
+#pragma unroll
+  for (int p = 0; p < BITS; p++)
+    planes[p] = *(const uint4*)(words + p * (8 * D) + chunk * 512 + lane * 16);
+}
+
+#if QUERY == 32
+INLINE float query_at(const void* queries, long i) { return ((const float*)queries)[i]; }
+#elif QUERY == 16
+INLINE float query_at(const void* queries, long i) { return floats(((const u16*)queries)[i]).x; }
+#else  // bf16
+INLINE float query_at(const void* queries, long i) {
+  return __uint_as_float((u32)((const u16*)queries)[i] << 16);
+}
+#endif
+
+INLINE void eight_of(float (&q)[8], const void* queries, long i) {
+#if QUERY == 32
+  const float4 left = *(const float4*)((const float*)queries + i);
+  const float4 right = *(const float4*)((const float*)queries + i + 4);
+  q[0] = left.x, q[1] = left.y, q[2] = left.z, q[3] = left.w;
+  q[4] = right.x, q[5] = right.y, q[6] = right.z, q[7] = right.w;
+#else
+  const uint4 words = *(const uint4*)((const u16*)queries + i);
+#pragma unroll
+  for (int n = 0; n < 4; n++) {
+    const u32 word = at(words, n);
+#if QUERY == 16
+    const float2 both = floats(word);
+    q[2 * n] = both.x, q[2 * n + 1] = both.y;
+#else
+    q[2 * n] = __uint_as_float(word << 16), q[2 * n + 1] = __uint_as_float(word & 0xFFFF0000u);
+#endif
+  }
+#endif
+}
+
+#if QUERY == 32
+INLINE void store(void* to, long i, float x) { ((float*)to)[i] = x; }
+#elif QUERY == 16
+INLINE void store(void* to, long i, float x) { ((u16*)to)[i] = (u16)halves(x, 0.f); }
+#else
+INLINE void store(void* to, long i, float x) {
+  asm("{.reg .b16 h; cvt.rn.bf16.f32 h, %1; st.global.b16 [%0], h;}"
+      :: "l"((u16*)to + i), "f"(x) : "memory");
+}
+#endif
+
+// Rows of a matrix (D, D) that a warp multiplies, of 16 in a tile, and vectors of eight queries.
+constexpr int TILES = OPERANDS > WARPS ? OPERANDS / WARPS : 1;
+struct Rows { uint4 of[TILES][2][D / 32]; };
+
+INLINE void load_rows(Rows& rows, const u16* matrix, int warp, int lane) {
+#pragma unroll
+  for (int m = 0; m < TILES; m++)
+#pragma unroll
+    for (int h = 0; h < 2; h++)
+#pragma unroll
+      for (int k = 0; k < D / 32; k++) {
+        const int row = (warp * TILES + m) * 16 + 8 * h + lane / 4;
+        rows.of[m][h][k] = *(const uint4*)(matrix + row * D + 32 * k + lane % 4 * 8);
+      }
+}
+
+// c: rows times x, of which lane (g, t) holds numbers 32 k + 8 t onwards of query g. The vectors go
+// in two parts of fp16; four sums do not wait for each other.
+INLINE void multiply(float (&c)[TILES][4], const Rows& rows, const float (&x)[D / 32][8]) {
+  float others[TILES][3][4] = {};
+#pragma unroll
+  for (int k = 0; k < D / 32; k++) {
+    u32 high[4], low[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      high[i] = halves(x[k][2 * i], x[k][2 * i + 1]);
+      const float2 rounded = floats(high[i]);
+      low[i] = halves(x[k][2 * i] - rounded.x, x[k][2 * i + 1] - rounded.y);
+    }
+#pragma unroll
+    for (int m = 0; m < TILES; m++) {
+      const uint4 above = rows.of[m][0][k], below = rows.of[m][1][k];
+      const uint4 front = {above.x, below.x, above.y, below.y};
+      const uint4 back = {above.z, below.z, above.w, below.w};
+      multiply(c[m], front, high[0], high[1]);
+      multiply(others[m][0], back, high[2], high[3]);
+      multiply(others[m][1], front, low[0], low[1]);
+      multiply(others[m][2], back, low[2], low[3]);
+    }
+  }
+#pragma unroll
+  for (int m = 0; m < TILES; m++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) c[m][i] += others[m][0][i] + (others[m][1][i] + others[m][2][i]);
+}
+
+INLINE float2 turned(float2 z, float2 by) {  // conj(z e^(iθ)), as (real, imag) of mean_phases.py
+  return {z.x * by.x + z.y * by.y, z.y * by.x - z.x * by.y};
+}
+
+extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
+  extern __shared__ __align__(128) char shared[];
+  char* const slots = shared;
+  uint4* const fast_table = (uint4*)(slots + WARPS * RING);
+  float2* const z = (float2*)(fast_table + FIELDS * FAST_STEPS * 32);
+  float* const rotated = (float*)(z + QUERIES * ROW);
+  float* const largest = rotated + QUERIES * D;   // of each warp
+  float* const samples = largest + 8;             // (blocks of 16, 8)
+
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+  const int head = blockIdx.x, split = blockIdx.y, splits = gridDim.y;
+
+  // What no launch before this one writes, while that one still runs.
+  const bool rotates = warp * TILES < OPERANDS;  // a warp that has rows of the matrices
+  Rows rows;
+  if (rotates) load_rows(rows, args.rotation, warp, lane);
+  constexpr int KEY_TABLE = KEY_BITS == 4 ? 4 : 2, VALUE_TABLE = VALUE_BITS == 4 ? 4 : 2;  // words
+  u32 key_levels[2 * KEY_TABLE], value_levels[2 * VALUE_TABLE];  // upper bytes, then lower ones
+#pragma unroll
+  for (int i = 0; i < (1 + KEY_LONG) * KEY_TABLE; i++) key_levels[i] = args.levels[32 * i + lane];
+#pragma unroll
+  for (int i = 0; i < (1 + VALUE_LONG) * VALUE_TABLE; i++)
+    value_levels[i] = args.levels[32 * ((1 + KEY_LONG) * KEY_TABLE + i) + lane];
+  constexpr int TABLES = (1 + KEY_LONG) * KEY_TABLE + (1 + VALUE_LONG) * VALUE_TABLE;
+  const u32 marks = args.levels[32 * TABLES + lane];
+  uint2 slow[FIELDS];
+  float2 step[FAST / 4 + 1];
+  constexpr int PRODUCTS = QUERIES * PAIRS / THREADS;  // z that a thread makes
+  float mean_left[PRODUCTS], mean_right[PRODUCTS];
+  if (CENTRED) {
+    for (int i = threadIdx.x; i < FIELDS * FAST_STEPS * 32; i += THREADS)
+      fast_table[i] = args.fast_table[i];
+#pragma unroll
+    for (int s = 0; s < FIELDS; s++) slow[s] = args.slow_table[s * 32 + lane];
+#pragma unroll
+    for (int p = 0; p < FAST / 4; p++) step[p] = args.step[t * (FAST / 4) + p];
+#pragma unroll
+    for (int i = 0; i < PRODUCTS; i++) {
+      const int pair = (threadIdx.x + i * THREADS) % PAIRS;
+      mean_left[i] = floats(args.key_mean[head * D + pair]).x;
+      mean_right[i] = floats(args.key_mean[head * D + PAIRS + pair]).x;
+    }
+  }
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+
+  // Everything that is read once is asked for before any of it is used.
+  float queries[D / 32][8] = {};
+  if (rotates && g < args.groups) {
+    const long row = ((long)head * args.groups + g) * D;
+#pragma unroll
+    for (int k = 0; k < D / 32; k++) eight_of(queries[k], args.queries, row + 32 * k + 8 * t);
+  }
+  float left[PRODUCTS] = {}, right[PRODUCTS] = {};
+  if (CENTRED) {
+#pragma unroll
+    for (int i = 0; i < PRODUCTS; i++) {
+      const int n = threadIdx.x + i * THREADS, query = n / PAIRS, pair = n % PAIRS;
+      if (query < args.groups) {
+        const long row = ((long)head * args.groups + query) * D + pair;
+        left[i] = query_at(args.queries, row) * args.scaling;
+        right[i] = query_at(args.queries, row + PAIRS) * args.scaling;
+      }
+    }
+  }
+  const int length = *args.length;
+  const int first = PADDED ? args.firsts[head / args.kv_heads] : 0;
+  const int filled = (length + PAGE - 1) / PAGE, skipped = PADDED ? min(first / PAGE, filled) : 0;
+  const int begin = skipped + (int)((long)(filled - skipped) * split / splits);
+  const int end = skipped + (int)((long)(filled - skipped) * (split + 1) / splits);
+
+  const long first_page = (long)head * args.pages;
+  const char* const keys = args.keys + first_page * KEY_BYTES;
+  const char* const values = args.values + first_page * VALUE_BYTES;
+  const u16* const key_scales = args.key_scales + first_page * PAGE;
+  const u16* const value_scales = args.value_scales + first_page * PAGE;
+  const u32 ring = address(slots) + warp * RING;
+  const auto fetch_keys = [&](u32 slot, int page) {
+    const char* const words = keys + (long)page * KEY_BYTES;
+    if (page < end) fetch<KEY_BYTES>(slot, words, key_scales + page * PAGE, lane);
+    commit();
+  };
+  const auto fetch_values = [&](u32 slot, int page) {
+    const char* const words = values + (long)page * VALUE_BYTES;
+    if (page < end) fetch<VALUE_BYTES>(slot, words, value_scales + page * PAGE, lane);
+    commit();
+  };
+  int page = begin + warp;
+  fetch_keys(ring, page);
+  fetch_values(ring + SLOT, page);
+  const int sampled = begin / BLOCK * BLOCK;  // the first sample, of page `sampled` - BEFORE
+  const auto samples_of = [&](int block, int k) {
+    return args.sample_table + ((long)block * SLOW_STEPS + k) * 64 + lane;
+  };
+  uint4 sample_upper[SLOW_STEPS + 1], sample_lower[SLOW_STEPS + 1];  // of the first block of a warp
+  float2 turn[FAST / 4 + 1];
+  int block = sampled / BLOCK + warp;
+  const int stop = CENTRED ? (end + BEFORE + AFTER + BLOCK - 1) / BLOCK : 0;
+  if (block < stop)
+#pragma unroll
+    for (int k = 0; k < SLOW_STEPS; k++) {
+      sample_upper[k] = samples_of(block, k)[0];
+      sample_lower[k] = samples_of(block, k)[32];
+    }
+  if (CENTRED && page < end) {
+    const long middle = (long)(page * PAGE + PAGE / 2) * D;
+#pragma unroll
+    for (int p = 0; p < FAST / 4; p++) {
+      const int pair = t * (FAST / 4) + p;
+      turn[p] = {args.cos[middle + pair], args.sin[middle + pair]};
+    }
+  }
+
+  if (rotates) {
+    float c[TILES][4] = {};
+    multiply(c, rows, queries);
+    float most = 0.f;
+#pragma unroll
+    for (int m = 0; m < TILES; m++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        rotated[(2 * t + i % 2) * D + (warp * TILES + m) * 16 + g + i / 2 * 8] = c[m][i];
+        most = fmaxf(most, fabsf(c[m][i]));
+      }
+#pragma unroll
+    for (int n = 16; n; n /= 2) most = fmaxf(most, __shfl_xor_sync(~0u, most, n));
+    if (lane == 0) largest[warp] = most;
+  }
+  if (CENTRED)
+#pragma unroll
+    for (int i = 0; i < PRODUCTS; i++) {
+      const int n = threadIdx.x + i * THREADS, query = n / PAIRS, pair = n % PAIRS;
+      z[query * ROW + pair] = {left[i] * mean_left[i] + right[i] * mean_right[i],
+                               right[i] * mean_left[i] - left[i] * mean_right[i]};
+    }
+  __syncthreads();
+
+  u32 query_high[OPERANDS], query_low[OPERANDS];  // bytes a and b
+  float unit;
+  {
+    float most = 0.f;
+#pragma unroll
+    for (int w = 0; w < min(WARPS, OPERANDS); w++) most = fmaxf(most, largest[w]);
+    const float steps = most > 0.f ? 32512.f / most : 0.f;  // 127 · 256
+    unit = most * (1.f / 32512.f) * args.scaling * args.key_unit;
+#pragma unroll
+    for (int o = 0; o < OPERANDS; o++) {
+      const float2 left = *(const float2*)(rotated + g * D + o * 16 + 2 * t);
+      const float2 right = *(const float2*)(rotated + g * D + o * 16 + 2 * t + 8);
+      const int q[4] = {__float2int_rn(left.x * steps), __float2int_rn(left.y * steps),
+                        __float2int_rn(right.x * steps), __float2int_rn(right.y * steps)};
+      query_low[o] = prmt(prmt(q[0], q[1], 0x0040), prmt(q[2], q[3], 0x0040), 0x5410);
+      query_high[o] = prmt(prmt(q[0] + 128, q[1] + 128, 0x0051),
+                           prmt(q[2] + 128, q[3] + 128, 0x0051), 0x5410);
+    }
+  }
+  float2 turning[FAST / 4 + 1];  // z of the fast pairs at the middle of a page
+  if (CENTRED) {
+    u32 high[2 * SLOW_STEPS + 1], low[2 * SLOW_STEPS + 1];
+#pragma unroll
+    for (int i = 0; i < 2 * SLOW_STEPS; i++) {
+      const float2 own = z[g * ROW + FAST + 4 * i + t];
+      high[i] = halves(own.x, own.y);
+      const float2 rounded = floats(high[i]);
+      low[i] = halves(own.x - rounded.x, own.y - rounded.y);
+    }
+    while (block < stop) {
+      float c[4] = {}, others[2][4] = {};
+#pragma unroll
+      for (int k = 0; k < SLOW_STEPS; k++) {
+        multiply(c, sample_upper[k], high[2 * k], high[2 * k + 1]);
+        multiply(others[0], sample_upper[k], low[2 * k], low[2 * k + 1]);
+        multiply(others[1], sample_lower[k], high[2 * k], high[2 * k + 1]);
+      }
+#pragma unroll
+      for (int i = 0; i < 4; i++) c[i] += others[0][i] + others[1][i];
+      float* const to = samples + (block * BLOCK - sampled + g) * QUERIES + 2 * t;
+      *(float2*)to = {c[0], c[1]};
+      *(float2*)(to + 8 * QUERIES) = {c[2], c[3]};
+      block += WARPS;
+      if (block < stop)
+#pragma unroll
+        for (int k = 0; k < SLOW_STEPS; k++) {
+          sample_upper[k] = samples_of(block, k)[0];
+          sample_lower[k] = samples_of(block, k)[32];
+        }
+    }
+    if (page < end)
+#pragma unroll
+      for (int p = 0; p < FAST / 4; p++)
+        turning[p] = turned(z[g * ROW + t * (FAST / 4) + p], turn[p]);
+  }
+  __syncthreads();
+
+  float out[OPERANDS][4] = {};
+  float sum0 = 0.f, sum1 = 0.f;              // of queries 2t and 2t + 1, as all that follows
+  float reference0 = 0.f, reference1 = 0.f;  // weights are 2^(score - reference)
+  bool started = false;                      // references are those of a token
+  u32 slot = 0, free = 2 * SLOT;             // of the ring: to be read, to be filled
+  const auto advance = [&]() {
+    free = slot;
+    slot = slot == 2 * SLOT ? 0 : slot + SLOT;
+  };
+#pragma unroll 1
+  for (; page < end; page += WARPS) {
+    fetch_keys(ring + free, page + WARPS);
+    wait_for_all_but_two();
+    float score[FIELDS][4];
+#pragma unroll
+    for (int s = 0; s < FIELDS; s++) {
+      score[s][0] = score[s][2] = -reference0;
+      score[s][1] = score[s][3] = -reference1;
+    }
+    if (CENTRED) {
+      const float* const sample = samples + (page - sampled + BEFORE) * QUERIES;
+      const float2 base = *(const float2*)(sample + 2 * t);
+      const float own = sample[g];
+      const float* const node = sample + (2 * t - BEFORE) * QUERIES + g;
+      const u32 beside = halves(node[0] - own, node[QUERIES] - own);
+#pragma unroll
+      for (int s = 0; s < FIELDS; s++) {
+        score[s][0] += base.x, score[s][1] += base.y, score[s][2] += base.x, score[s][3] += base.y;
+        multiply(score[s], slow[s], beside);
+      }
+#pragma unroll
+      for (int k = 0; k < FAST_STEPS; k++) {
+        const u32 left = halves(turning[2 * k].x, turning[2 * k].y);
+        const u32 right = halves(turning[2 * k + 1].x, turning[2 * k + 1].y);
+#pragma unroll
+        for (int s = 0; s < FIELDS; s++)
+          multiply(score[s], fast_table[(s * FAST_STEPS + k) * 32 + lane], left, right);
+      }
+#pragma unroll
+      for (int p = 0; p < FAST / 4; p++) turning[p] = turned(turning[p], step[p]);
+    }
+    {
+      int upper[FIELDS][4] = {}, lower[FIELDS][4] = {};
+      const char* const words = slots + warp * RING + slot;
+#pragma unroll
+      for (int c = 0; c < CHUNKS; c++) {
+        uint4 planes[KEY_BITS];
+        load_planes(planes, words, c, lane);
+#pragma unroll
+        for (int i = 0; i < 4; i += 2)
+#pragma unroll
+          for (int s = 0; s < FIELDS; s++) {
+            u32 codes[4], above[4], a[4];  // of either row, left operand and right one
+#pragma unroll
+            for (int n = 0; n < 2; n++) {
+              codes[2 * n] = nibbles(planes, i + n, s);
+              above[2 * n] = above_eight(planes, i + n, s);
+              codes[2 * n + 1] = codes[2 * n] >> 16;
+              above[2 * n + 1] = above[2 * n] >> 16;
+            }
+#pragma unroll
+            for (int n = 0; n < 4; n++)
+              a[n] = picked<KEY_BITS>(key_levels, codes[n], above[n], marks);
+            const int o = c * 4 + i;
+            multiply(upper[s], a, query_high[o], query_high[o + 1]);
+            multiply(lower[s], a, query_low[o], query_low[o + 1]);
+            if (KEY_LONG) {  // 256 a + b times 256 u + v, without b v
+#pragma unroll
+              for (int n = 0; n < 4; n++)
+                a[n] = picked<KEY_BITS>(key_levels + KEY_TABLE, codes[n], above[n], marks);
+              multiply(lower[s], a, query_high[o], query_high[o + 1]);
+            }
+          }
+      }
+      const uint4 scales = *(const uint4*)(words + WORD_BYTES + g * 16);
+#pragma unroll
+      for (int s = 0; s < FIELDS; s++) {
+        const float2 by = floats(at(scales, s));
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+          score[s][i] += (float)(upper[s][i] * 256 + lower[s][i]) * ((i < 2 ? by.x : by.y) * unit);
+      }
+    }
+    advance();
+
+    fetch_values(ring + free, page + WARPS);
+    wait_for_all_but_two();
+    const char* const words = slots + warp * RING + slot;
+    uint4 scales = *(const uint4*)(words + WORD_BYTES + g * 16);
+    const int token = page * PAGE;
+    if (token + PAGE > length || (PADDED && token < first)) {
+      u32 masked[FIELDS];
+#pragma unroll
+      for (int s = 0; s < FIELDS; s++) {
+        masked[s] = at(scales, s);
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+          const int here = token + s * 16 + h * 8 + g;
+          if (here >= length || (PADDED && here < first)) {
+            score[s][2 * h] = score[s][2 * h + 1] = EMPTY;
+            masked[s] &= h ? 0xFFFFu : 0xFFFF0000u;  // it may be anything, which times 0 is not 0
+          }
+        }
+      }
+      scales = {masked[0], masked[1], masked[2], masked[3]};
+    }
+    float most0 = EMPTY, most1 = EMPTY;
+#pragma unroll
+    for (int s = 0; s < FIELDS; s++) {
+      most0 = fmaxf(most0, fmaxf(score[s][0], score[s][2]));
+      most1 = fmaxf(most1, fmaxf(score[s][1], score[s][3]));
+    }
+    if (__any_sync(~0u, !started || fmaxf(most0, most1) > args.room + SLACK)) {
+#pragma unroll
+      for (int n = 4; n < 32; n *= 2) {
+        most0 = fmaxf(most0, __shfl_xor_sync(~0u, most0, n));
+        most1 = fmaxf(most1, __shfl_xor_sync(~0u, most1, n));
+      }
+      const bool there = most0 > LOWEST;
+      const float rise0 = started ? fmaxf(most0 - args.room, 0.f) : there ? most0 - args.room : 0.f;
+      const float rise1 = started ? fmaxf(most1 - args.room, 0.f) : there ? most1 - args.room : 0.f;
+      const float fade0 = started ? exp2_of(-rise0) : 0.f, fade1 = started ? exp2_of(-rise1) : 0.f;
+      started = started || there;
+      reference0 += rise0;
+      reference1 += rise1;
+      sum0 *= fade0;
+      sum1 *= fade1;
+#pragma unroll
+      for (int s = 0; s < FIELDS; s++)
+        score[s][0] -= rise0, score[s][1] -= rise1, score[s][2] -= rise0, score[s][3] -= rise1;
+#pragma unroll
+      for (int o = 0; o < OPERANDS; o++)
+        out[o][0] *= fade0, out[o][1] *= fade1, out[o][2] *= fade0, out[o][3] *= fade1;
+    }
+    u32 weights[FIELDS][2];
+#pragma unroll
+    for (int s = 0; s < FIELDS; s++) {
+      const float2 by = floats(at(scales, s));
+#pragma unroll
+      for (int h = 0; h < 2; h++) {
+        const float left = exp2_of(score[s][2 * h]), right = exp2_of(score[s][2 * h + 1]);
+        sum0 += left;
+        sum1 += right;
+        const float scale = h ? by.y : by.x;
+        weights[s][h] = transposed(halves(left * scale, right * scale));
+      }
+    }
+#pragma unroll
+    for (int c = 0; c < CHUNKS; c++) {
+      uint4 planes[VALUE_BITS];
+      load_planes(planes, words, c, lane);
+#pragma unroll
+      for (int s = 0; s < FIELDS; s++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          const u32 codes = nibbles(planes, i, s), above = above_eight(planes, i, s);
+          u32 a[4];
+#pragma unroll
+          for (int h = 0; h < 2; h++) {
+            const u32 row = codes >> 16 * h, eight = above >> 16 * h;
+            const u32 upper = picked<VALUE_BITS>(value_levels, row, eight, marks);
+            if (VALUE_LONG) {
+              const u32 lower = picked<VALUE_BITS>(value_levels + VALUE_TABLE, row, eight, marks);
+              a[h] = prmt(upper, lower, 0x1504);
+              a[2 + h] = prmt(upper, lower, 0x3726);
+            } else {
+              a[h] = prmt(upper, 0, 0x1404);
+              a[2 + h] = prmt(upper, 0, 0x3424);
+            }
+          }
+          multiply(out[c * 4 + i], uint4{a[0], a[1], a[2], a[3]}, weights[s][0], weights[s][1]);
+        }
+    }
+    advance();
+  }
+
+#pragma unroll
+  for (int n = 4; n < 32; n *= 2) {
+    sum0 += __shfl_xor_sync(~0u, sum0, n);
+    sum1 += __shfl_xor_sync(~0u, sum1, n);
+  }
+  __syncthreads();
+  Rows back;
+  if (rotates) load_rows(back, args.unrotation, warp, lane);
+  float* const parts = (float*)shared;                          // (WARPS, QUERIES, D + 4)
+  float* const references = parts + WARPS * QUERIES * (D + 4);  // (WARPS, QUERIES)
+  float* const sums = references + WARPS * QUERIES;
+  float* const together = sums + WARPS * QUERIES;               // (QUERIES, D)
+#pragma unroll
+  for (int o = 0; o < OPERANDS; o++)
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+      parts[(warp * QUERIES + 2 * t + i % 2) * (D + 4) + o * 16 + g + i / 2 * 8] = out[o][i];
+  if (g == 0) {
+    references[warp * QUERIES + 2 * t] = started ? reference0 : LOWEST;
+    references[warp * QUERIES + 2 * t + 1] = started ? reference1 : LOWEST;
+    sums[warp * QUERIES + 2 * t] = sum0;
+    sums[warp * QUERIES + 2 * t + 1] = sum1;
+  }
+  __syncthreads();
+  const long place = ((long)head * splits + split) * QUERIES;
+  for (int query = warp; query < QUERIES; query += WARPS) {
+    float highest = LOWEST, total = 0.f, weight[WARPS];
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) highest = fmaxf(highest, references[w * QUERIES + query]);
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) {
+      weight[w] = exp2_of(references[w * QUERIES + query] - highest);
+      total += weight[w] * sums[w * QUERIES + query];
+    }
+    const float factor = total > 0.f ? args.gain / total : 0.f;
+    for (int i = lane; i < D; i += 32) {
+      float sum = 0.f;
+#pragma unroll
+      for (int w = 0; w < WARPS; w++) sum += weight[w] * parts[(w * QUERIES + query) * (D + 4) + i];
+      together[query * D + i] = sum * factor;
+    }
+    if (lane == 0 && !args.attended)
+      args.sums[place + query] = total > 0.f ? highest + log2f(total) : EMPTY;
+  }
+  __syncthreads();
+  if (rotates) {
+    float c[TILES][4] = {}, x[D / 32][8];
+#pragma unroll
+    for (int k = 0; k < D / 32; k++)
+#pragma unroll
+      for (int i = 0; i < 8; i++) x[k][i] = together[g * D + 32 * k + 8 * t + i];
+    multiply(c, back, x);
+#pragma unroll
+    for (int m = 0; m < TILES; m++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const int query = 2 * t + i % 2, channel = (warp * TILES + m) * 16 + g + i / 2 * 8;
+        if (!args.attended) {
+          args.outputs[(place + query) * D + channel] = c[m][i];
+        } else if (query < args.groups) {
+          const float mean = CENTRED ? floats(args.value_mean[head * D + channel]).x : 0.f;
+          store(args.attended, ((long)head * args.groups + query) * D + channel, c[m][i] + mean);
+        }
+      }
+  }
+}

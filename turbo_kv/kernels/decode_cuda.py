@@ -1,0 +1,156 @@
+"""`decode_split` in CUDA C, cuda/attend.cu: the same pages in, un-rotated parts out, in less time.
+
+decode_triton.py has the mathematics. Knows which tables and numbers the kernel takes.
+"""
+
+import ctypes
+from ctypes import c_float, c_int, c_void_p
+
+import torch
+from torch import Tensor
+
+from turbo_kv.kernels import compiled_cuda, mean_samples
+from turbo_kv.kernels.levels import Codes, integers
+from turbo_kv.kernels.native import address
+from turbo_kv.kernels.pages import PAGE, Pages, channel_order
+from turbo_kv.quant.centering import Center
+
+WARPS = {64: 4, 128: 8}  # head_dim -> of a program; each takes every WARPS-th page
+PROGRAMS = {64: 3, 128: 1}  # head_dim -> that one multiprocessor is given at once
+REGISTERS = {64: 168, 128: 192}  # head_dim -> of a thread, at most; some are left to other launches
+FEW_PAGES = 16  # of a program; with fewer each, one program a multiprocessor is faster
+LEAST_PAGES = 4  # of a program; and above FREE_SPLITS, which cost next to nothing to put together,
+MORE_PAGES = 8
+FREE_SPLITS = 16
+MOST_PAGES = 512  # of a program
+QUERIES = 8
+SLOTS = 3  # of a warp, for one side of a page each
+DTYPES = {torch.float32: 32, torch.float16: 16, torch.bfloat16: 0}  # as attend.cu numbers them
+
+
+class _Arguments(ctypes.Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in ("queries", "keys", "key_scales", "values")),
+        *((name, c_void_p) for name in ("value_scales", "length", "firsts")),
+        *((name, c_void_p) for name in ("rotation", "unrotation", "key_mean", "value_mean")),
+        *((name, c_void_p) for name in ("step", "fast_table", "slow_table", "sample_table")),
+        *((name, c_void_p) for name in ("cos", "sin", "levels", "outputs", "sums", "attended")),
+        *((name, c_float) for name in ("scaling", "key_unit", "gain", "room")),
+        *((name, c_int) for name in ("pages", "groups", "kv_heads")),
+    )
+
+
+class CompiledSplit:
+    """The split of one pair of codebooks, and its tables. Raises NotCompiled where there is none.
+
+    centroids: of the keys. keys, values: how codes are read. matrices: inverse rotations of either
+    side over their peaks, fp16 (D, D). rope: cos and sin as `PagedAttention` takes them, or None.
+    """
+
+    def __init__(
+        self,
+        centroids: Tensor,
+        keys: Codes,
+        values: Codes,
+        matrices: tuple[Tensor, Tensor],
+        rope: tuple[Tensor, Tensor] | None,
+    ) -> None:
+        of_keys, of_values = matrices
+        self.device, self.head_dim = of_keys.device, len(of_keys)
+        compiled_cuda.check(self.device)
+        order = channel_order(self.head_dim).to(self.device)
+        self.matrices = of_keys[order].contiguous(), of_values[order].T.contiguous()
+        words, long, gain = integers(centroids)
+        self.key_unit = gain * keys.peak
+        self._processors = torch.cuda.get_device_properties(self.device).multi_processor_count
+        self.values = values
+        every = [*words, *values.tables, 0xFF00]
+        alike = torch.tensor(every, dtype=torch.int32, device=self.device)
+        self.levels = alike.repeat_interleave(32)  # what lanes share, ptxas would move about
+        self.shape = {
+            "D": self.head_dim,
+            "KEY_BITS": keys.bits,
+            "VALUE_BITS": values.bits,
+            "KEY_LONG": int(long),
+            "VALUE_LONG": int(values.two_bytes),
+            "WARPS": WARPS[self.head_dim],
+            "REGISTERS": REGISTERS[self.head_dim],
+        }
+        self.fast, self.tables = 0, (None,) * 6
+        if rope is not None:
+            self.fast = mean_samples.fast_pairs(*rope)
+            self.tables = (
+                mean_samples.step_table(*rope, self.fast, WARPS[self.head_dim]),
+                mean_samples.fast_table(*rope, self.fast),
+                mean_samples.slow_table(self.device),
+                mean_samples.sample_table(*rope, self.fast),
+                *rope,
+            )
+
+    def splits(self, heads: int, pages: int) -> int:
+        """Programs per KV head: no more than the device holds at once, of as many pages each."""
+        tiles = -(-pages // LEAST_PAGES)
+        programs = PROGRAMS[self.head_dim] * self._processors
+        if heads * pages < FEW_PAGES * programs:
+            programs = self._processors
+        most = min(programs // heads, max(FREE_SPLITS, pages // MORE_PAGES))
+        return -(-tiles // -(-tiles // max(1, most, -(-pages // MOST_PAGES))))
+
+    def __call__(  # noqa: PLR0917 (what attention takes)
+        self,
+        query_states: Tensor,
+        keys: Pages,
+        values: Pages,
+        center: Center | None,
+        first: Tensor | None,
+        scaling: float,
+        outputs: Tensor,
+        sums: Tensor,
+        attended: Tensor | None = None,
+    ) -> None:
+        """Fill outputs (B · H_kv, splits, 8, D) and sums (B · H_kv, splits, 8) as `decode_split`.
+
+        But outputs are un-rotated, their channels in order. scaling: of the scores, in base 2.
+        attended: like query_states; filled in place of both if given, for which splits is 1.
+        """
+        heads, splits = outputs.shape[:2]
+        pages, kv_heads = keys.words.shape[2], keys.words.shape[1]
+        if pages > MOST_PAGES * splits:
+            raise ValueError(f"{pages} pages in {splits} splits; a split takes {MOST_PAGES}")
+        fast = self.fast if center is not None else 0
+        warps = WARPS[self.head_dim]
+        queries = query_states.contiguous()
+        means = (None, None) if center is None else (center.key_mean, center.value_mean)
+        pointers = (
+            *(queries, keys.words, keys.scales, values.words, values.scales, keys.length, first),
+            *(*self.matrices, *means, *self.tables, self.levels, outputs, sums, attended),
+        )
+        shape = self.shape | {
+            "FAST": fast,
+            "QUERY": DTYPES[queries.dtype],
+            "CENTRED": int(center is not None),
+            "PADDED": int(first is not None),
+        }
+        gain = self.values.gain * self.values.peak
+        compiled_cuda.kernel("attend", self.device, **shape).launch(
+            (heads, splits),
+            32 * warps,
+            self._shared(-(-pages // splits) + 1, fast, warps),
+            _Arguments(
+                *map(address, pointers),
+                *(scaling, self.key_unit, gain, self.values.room),
+                *(pages, query_states.shape[1] // kv_heads, kv_heads),
+            ),
+        )
+
+    def _shared(self, pages: int, fast: int, warps: int) -> int:
+        """Bytes of shared memory of a program of so many pages, as attend.cu lays them out."""
+        width, bits = self.head_dim, max(self.shape["KEY_BITS"], self.shape["VALUE_BITS"])
+        ring = warps * SLOTS * (8 * width * bits + 2 * PAGE)
+        table = 4 * fast // 8 * 32 * 16
+        products = QUERIES * (width // 2 + 2) * 8
+        rotated = (QUERIES * width + 8) * 4
+        block, nodes = mean_samples.BLOCK, len(mean_samples.NODES)
+        samples = -(-(pages + nodes + block) // block) * block * QUERIES * 4 if fast else 0
+        last = (warps * (width + 4 + 2) + width) * QUERIES * 4
+        return max(ring + table + products + rotated + samples, last)

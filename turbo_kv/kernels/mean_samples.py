@@ -1,0 +1,98 @@
+"""Tables by which cuda/attend.cu adds what the mean of centred keys does to scores, q · R(j) μ.
+
+With z = conj(q) μ for every RoPE pair, q · R(j) μ = Σ Re(z_p) cos θ_p j + Im(z_p) sin θ_p j. Pairs
+are fast or slow. A slow pair turns by at most SMOOTH within a page, so the sum over slow pairs is
+sampled at the middle of every page and interpolated by the polynomial through NODES samples, right
+to 1e-5 of what those pairs add. Fast pairs, FAST of them, are turned from page to page, and a small
+product with the cosines and sines of a page's tokens adds them. Tables hold fp16 numbers where the
+matrix unit multiplies them, each in the order in which its lanes hold an operand. Does not know
+codes.
+"""
+
+import torch
+from torch import Tensor
+
+from turbo_kv.kernels.pages import FIELDS, PAGE
+
+SMOOTH = 0.5  # radians
+NODES = torch.arange(-3, 5)  # pages, counted from the one that is interpolated
+STEP = 8  # pairs that one product of the matrix unit takes
+BLOCK = 16  # samples that one product makes
+
+
+def fast_pairs(cos: Tensor, sin: Tensor) -> int:
+    """How many of the first pairs count as fast, a multiple of 8.
+
+    cos, sin: fp32 (T, D) of a rotary table, T at least 2.
+    """
+    turns = (_frequencies(cos, sin) * PAGE).abs()
+    last = (turns > SMOOTH).nonzero().flatten()[-1:].tolist()
+    return max(STEP, -(-(1 + sum(last)) // STEP) * STEP)
+
+
+def fast_table(cos: Tensor, sin: Tensor, fast: int) -> Tensor:
+    """cos θn and sin θn for the tokens n of a page, counted from its middle, of the fast pairs.
+
+    fp16 (4 fields, fast / 8, 8 rows, 4 lanes t, 2, 2 row halves, 2); lane t holds the pairs from
+    t · fast / 4 on.
+    """
+    turns = _angles(cos, sin, torch.arange(PAGE) - PAGE // 2)[:, :fast]
+    split = _cos_sin(turns).view(FIELDS, 2, 8, 4, fast // STEP, 2, 2)  # .., t, step, half step, ..
+    return split.permute(0, 4, 2, 3, 5, 1, 6).half().contiguous()
+
+
+def step_table(cos: Tensor, sin: Tensor, fast: int, pages: int) -> Tensor:
+    """cos and sin of what fast pairs turn by over `pages` pages, fp32 (fast, 2)."""
+    return _cos_sin(_angles(cos, sin, torch.tensor([PAGE * pages]))[0, :fast]).float().contiguous()
+
+
+def slow_table(device: torch.device) -> Tensor:
+    """Weights of the NODES for a page's tokens, fp16 (4 fields, 8 rows, 4, 2 row halves, 2)."""
+    place = (torch.arange(PAGE).double() - PAGE // 2) / PAGE
+    weights = _lagrange(place).view(FIELDS, 2, 8, 4, 2)  # field, row half, row, t, next node
+    return weights.permute(0, 2, 3, 1, 4).half().contiguous().to(device)
+
+
+def sample_table(cos: Tensor, sin: Tensor, fast: int) -> Tensor:
+    """cos and sin of the slow pairs at the middles of pages, in two parts that add up.
+
+    Sample i is that of page i + NODES[0]; pages outside the table are there too, as far as pages
+    within it need them. fp16 (blocks of 16, (D/2 - fast) / 8, 2 parts, 8 rows, 4, 2, 2 row halves,
+    2).
+    """
+    count = -(-len(cos) // PAGE) + len(NODES)
+    blocks = -(-count // BLOCK)
+    page = torch.arange(blocks * BLOCK) + NODES[0]
+    turns = _angles(cos, sin, page * PAGE + PAGE // 2)[:, fast:]
+    split = _cos_sin(turns).view(blocks, 2, 8, -1, 2, 4, 2)  # block, row half, row, step, .., t, ..
+    split = split.permute(0, 3, 2, 5, 4, 1, 6)
+    upper = split.half()
+    return torch.stack((upper, (split - upper).half()), 2).contiguous()
+
+
+def _frequencies(cos: Tensor, sin: Tensor) -> Tensor:
+    half = cos.shape[1] // 2
+    return torch.atan2(sin[1, :half].double(), cos[1, :half].double())
+
+
+def _angles(cos: Tensor, sin: Tensor, slots: Tensor) -> Tensor:
+    """Angles at `slots`, fp64 (·, D/2): of the table as far as it goes, then onwards from there."""
+    half, slots = cos.shape[1] // 2, slots.to(cos.device)
+    near = slots.abs().clamp(max=len(cos) - 1)
+    angle = torch.atan2(sin[near, :half].double(), cos[near, :half].double())
+    beyond = (slots.abs() - near).unsqueeze(1) * _frequencies(cos, sin)
+    return (angle + beyond) * slots.sign().unsqueeze(1)
+
+
+def _cos_sin(angles: Tensor) -> Tensor:
+    return torch.stack((angles.cos(), angles.sin()), -1)
+
+
+def _lagrange(place: Tensor) -> Tensor:
+    """Weights (·, NODES) that give every polynomial through the NODES its value at `place`."""
+    nodes = NODES.double()
+    weights = torch.ones(len(place), len(nodes), dtype=torch.double)
+    for m, node in enumerate(nodes):
+        for other in nodes[nodes != node]:
+            weights[:, m] *= (place - other) / (node - other)
+    return weights
