@@ -87,7 +87,7 @@ def test_the_figure_draws_the_limit(measured):
     limit = fastest(ways, ours=False)["nbytes"] / fastest(ways, ours=True)["nbytes"]
     heights = [line.get_ydata()[0] for line in axes.get_lines()]
     assert pytest.approx(limit) in heights
-    assert "batch 1" in [text.get_text() for text in axes.get_legend().get_texts()]
+    assert "batch 1" in [text.get_text() for text in axes.figure.legends[0].get_texts()]
 
 
 @pytest.mark.parametrize(

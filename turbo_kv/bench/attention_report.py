@@ -95,7 +95,7 @@ def speed_up(result: dict[str, Any]) -> Figure:
     axes.set_xlabel("tokens in the cache")
     axes.set_ylabel("times faster than the best on bf16")
     axes.set_title(f"Decode attention of a Qwen2.5-7B layer, 3 bits, {result['device']}")
-    axes.legend(loc="center left")
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 

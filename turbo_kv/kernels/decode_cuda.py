@@ -86,6 +86,7 @@ class CompiledSplit:
                 mean_samples.sample_table(*rope, self.fast),
                 *rope,
             )
+        torch.cuda.synchronize(self.device)  # a launch reads tables before it waits for others
 
     def splits(self, heads: int, pages: int) -> int:
         """Programs per KV head: no more than the device holds at once, of as many pages each."""

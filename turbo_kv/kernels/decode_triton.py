@@ -13,12 +13,13 @@ so a query is rotated once and an output un-rotated once. The mean of the keys c
 z is turned to the middle of a page in fp32, the first sum is its real part there, and what the
 tokens n of a page add, Re Σ z (e^{iθn} - 1), is a small product with a table of cosines and sines
 that all pages share. That product is fp16, so it is exact to 1e-4 where the mean sits in pairs
-that turn slowly, as Qwen2.5's does. Levels are bytes picked from registers (levels.py).
+that turn slowly, as Qwen2.5's does; CUDA C samples and interpolates it instead
+(mean_samples.py). Levels are bytes picked from registers (levels.py).
 
 Lengths are read on the device and the grid depends on capacity alone, so that a CUDA graph stays
-valid while a cache grows. Programs take pages in turn, so none waits for the length to know its
-first one, and each launch is prepared while the one before it ends. Does not know who fills the
-pages, nor transformers.
+valid while a cache grows. Triton's programs take pages in turn, so none waits for the length to
+know its first one, and each launch is prepared while the one before it ends. Does not know who
+fills the pages, nor transformers.
 """
 
 from dataclasses import dataclass

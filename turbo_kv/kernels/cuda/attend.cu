@@ -266,7 +266,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
   const int head = blockIdx.x, split = blockIdx.y, splits = gridDim.y;
 
-  // What no launch before this one writes, while that one still runs.
+  // Constants, while the launch before this one still runs.
   const bool rotates = warp * TILES < OPERANDS;  // a warp that has rows of the matrices
   Rows rows;
   if (rotates) load_rows(rows, args.rotation, warp, lane);
@@ -281,8 +281,6 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   const u32 marks = args.levels[32 * TABLES + lane];
   uint2 slow[FIELDS];
   float2 step[FAST / 4 + 1];
-  constexpr int PRODUCTS = QUERIES * PAIRS / THREADS;  // z that a thread makes
-  float mean_left[PRODUCTS], mean_right[PRODUCTS];
   if (CENTRED) {
     for (int i = threadIdx.x; i < FIELDS * FAST_STEPS * 32; i += THREADS)
       fast_table[i] = args.fast_table[i];
@@ -290,12 +288,6 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     for (int s = 0; s < FIELDS; s++) slow[s] = args.slow_table[s * 32 + lane];
 #pragma unroll
     for (int p = 0; p < FAST / 4; p++) step[p] = args.step[t * (FAST / 4) + p];
-#pragma unroll
-    for (int i = 0; i < PRODUCTS; i++) {
-      const int pair = (threadIdx.x + i * THREADS) % PAIRS;
-      mean_left[i] = floats(args.key_mean[head * D + pair]).x;
-      mean_right[i] = floats(args.key_mean[head * D + PAIRS + pair]).x;
-    }
   }
   asm volatile("griddepcontrol.wait;" ::: "memory");
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -307,11 +299,14 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 #pragma unroll
     for (int k = 0; k < D / 32; k++) eight_of(queries[k], args.queries, row + 32 * k + 8 * t);
   }
-  float left[PRODUCTS] = {}, right[PRODUCTS] = {};
+  constexpr int PRODUCTS = QUERIES * PAIRS / THREADS;  // z that a thread makes
+  float left[PRODUCTS] = {}, right[PRODUCTS] = {}, mean_left[PRODUCTS], mean_right[PRODUCTS];
   if (CENTRED) {
 #pragma unroll
     for (int i = 0; i < PRODUCTS; i++) {
       const int n = threadIdx.x + i * THREADS, query = n / PAIRS, pair = n % PAIRS;
+      mean_left[i] = floats(args.key_mean[head * D + pair]).x;
+      mean_right[i] = floats(args.key_mean[head * D + PAIRS + pair]).x;
       if (query < args.groups) {
         const long row = ((long)head * args.groups + query) * D + pair;
         left[i] = query_at(args.queries, row) * args.scaling;
