@@ -1,6 +1,6 @@
 """The kernel in CUDA C: who compiles it, who does not and why, and its code for sm_90 as a gate.
 
-A GPU runs it in test_decode_triton.py.
+What it computes is tested in test_decode_triton.py, by a GPU or emulated.
 """
 
 import re
@@ -8,10 +8,12 @@ import sys
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from turbo_kv.kernels import compiled_cuda
 from turbo_kv.kernels.choose import why_not_cuda_c
-from turbo_kv.kernels.decode_cuda import REGISTERS, WARPS
+from turbo_kv.kernels.decode_cuda import MOST_PAGES, REGISTERS, WARPS, CompiledSplit
 
 SHAPES = [
     (128, 3, 0, 24, 2.1),
@@ -65,3 +67,20 @@ def test_a_value_costs_few_instructions_and_spills_nothing(head_dim, bits, long,
     names = {re.sub(r"^@!?\w+\s+", "", each).split()[0] for each in body}
     assert not {"LDL", "STL"} & {name.split(".")[0] for name in names}
     assert 1 < len(body) / (2 * 64 * head_dim / 32) < most  # values of a lane
+
+
+@given(
+    heads=st.integers(1, 2048),
+    pages=st.integers(1, 200_000),
+    head_dim=st.sampled_from([64, 128]),
+    bits=st.sampled_from([2, 3, 4]),
+)
+def test_work_of_any_size_fits(heads, pages, head_dim, bits):
+    split = object.__new__(CompiledSplit)
+    split.head_dim, split._processors = head_dim, 132
+    split.shape = dict.fromkeys(("KEY_BITS", "VALUE_BITS"), bits)
+    splits = split.splits(heads, pages)
+    assert 1 <= splits <= pages
+    assert pages <= MOST_PAGES * splits
+    shared = split._shared(-(-pages // splits) + 1, head_dim // 2, WARPS[head_dim])
+    assert shared <= compiled_cuda.MOST_SHARED

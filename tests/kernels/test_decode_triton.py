@@ -1,15 +1,18 @@
 """Decode attention on packed pages against the specification on the same bytes."""
 
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 pytest.importorskip("triton", reason="Triton has no wheel for this platform")
 
+import emulated_cuda
 from pages_on_device import DEVICE, cos_sin, normal
 
-from turbo_kv.kernels import reference
+from turbo_kv.kernels import compiled_cuda, reference
 from turbo_kv.kernels.choose import why_not_cuda_c
 from turbo_kv.kernels.decode_triton import Launch, PagedAttention
 from turbo_kv.kernels.pages import SIDES, empty_pages, to_pages
@@ -20,15 +23,24 @@ from turbo_kv.quant.quantizer import TurboQuantizer
 
 KV_HEADS = 2
 SMALL = Launch(splits=2)
-COMPILED = (False, True) if why_not_cuda_c(torch.device(DEVICE)) is None else (False,)
+ON_GPU = ("Triton", "CUDA C") if why_not_cuda_c(torch.device(DEVICE)) is None else ("Triton",)
+ON_CPU = ("Triton", "CUDA C", "CUDA C, early copies")
 
 
-@pytest.fixture(
-    params=COMPILED, ids=lambda compiled: "CUDA C" if compiled else "Triton", autouse=True
-)
+@pytest.fixture(params=ON_GPU if DEVICE == "cuda" else ON_CPU, autouse=True)
 def _path(request, monkeypatch):
-    """Every test runs on every path of the device."""
-    monkeypatch.setattr(Case, "compiled", request.param)
+    """Every test runs on every path of the device; on a CPU both kinds of kernels are emulated."""
+    compiled = request.param != "Triton"
+    monkeypatch.setattr(Case, "compiled", compiled)
+    if compiled and DEVICE == "cpu":
+        if emulated_cuda.COMPILER is None:
+            pytest.skip("no C++ compiler")
+        kernel = partial(emulated_cuda.kernel, eager="early" in request.param)
+        properties = SimpleNamespace(multi_processor_count=4)
+        monkeypatch.setattr(compiled_cuda, "check", lambda device: None)
+        monkeypatch.setattr(compiled_cuda, "kernel", kernel)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
 
 
 @pytest.fixture(autouse=True)

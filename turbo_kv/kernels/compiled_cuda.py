@@ -74,7 +74,7 @@ def _compiled(name: str, shape: dict[str, int]) -> bytes:
     source = (SOURCES / f"{name}.cu").read_bytes()
     program = _checked(nvrtc.nvrtcCreateProgram(source, f"{name}.cu".encode(), 0, [], []))
     flags = [f"--gpu-architecture=sm_{CAPABILITY[0]}{CAPABILITY[1]}", "--std=c++17"]
-    flags += [f"-D{key}={value}" for key, value in shape.items()]
+    flags += [f"-I{SOURCES}", *(f"-D{key}={value}" for key, value in shape.items())]
     options = [flag.encode() for flag in ("--use_fast_math", *flags)]
     (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     if int(status):

@@ -10,9 +10,7 @@
 // samples; the FAST first pairs are turned from page to page (mean_samples.py). Knows no quantizer
 // and no cache.
 
-typedef unsigned int u32;
-typedef unsigned short u16;
-#define INLINE static __device__ __forceinline__
+#include "lanes.cuh"
 
 constexpr int PAGE = 64, THREADS = 32 * WARPS, QUERIES = 8, FIELDS = 4;
 constexpr int CHUNKS = D / 64;  // of four operands of 16 channels
@@ -58,64 +56,6 @@ struct Arguments {
   int pages, groups, kv_heads;
 };
 
-INLINE u32 prmt(u32 a, u32 b, u32 select) {
-  u32 d;
-  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(select));
-  return d;
-}
-
-INLINE u32 halves(float low, float high) {
-  u32 d;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(high), "f"(low));
-  return d;
-}
-
-INLINE float2 floats(u32 halves) {
-  float2 d;
-  asm("{.reg .f16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}"
-      : "=f"(d.x), "=f"(d.y) : "r"(halves));
-  return d;
-}
-
-INLINE float exp2_of(float x) {
-  float d;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(d) : "f"(x));
-  return d;
-}
-
-INLINE u32 transposed(u32 a) {
-  u32 d;
-  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(d) : "r"(a));
-  return d;
-}
-
-INLINE void multiply(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-INLINE void multiply(float (&c)[4], const uint4& a, u32 b0, u32 b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
-}
-
-INLINE void multiply(float (&c)[4], const uint2& a, u32 b) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
-      "{%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a.x), "r"(a.y), "r"(b));
-}
-
-INLINE u32 address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
-
-template <int OFFSET> INLINE void copy16(u32 to, const void* from) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0 + %2], [%1 + %2], 16;"
-               :: "r"(to), "l"(from), "n"(OFFSET) : "memory");
-}
-
 template <int BYTES> INLINE void copy_rows(u32 to, const void* from) {  // a warp's, 512 bytes each
   if constexpr (BYTES > 512) copy_rows<BYTES - 512>(to, from);
   copy16<BYTES - 512>(to, from);
@@ -127,10 +67,6 @@ template <int BYTES> INLINE void fetch(u32 slot, const char* words, const u16* s
   copy_rows<BYTES>(slot + lane * 16, words + lane * 16);
   copy16<0>(slot + WORD_BYTES + lane / 4 * 16, (const char*)scales + lane / 4 * 16);
 }
-
-INLINE void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-
-INLINE void wait_for_all_but_two() { asm volatile("cp.async.wait_group 2;" ::: "memory"); }
 
 INLINE u32 at(const uint4& x, int i) { return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w; }
 
@@ -198,10 +134,7 @@ INLINE void store(void* to, long i, float x) { ((float*)to)[i] = x; }
 #elif QUERY == 16
 INLINE void store(void* to, long i, float x) { ((u16*)to)[i] = (u16)halves(x, 0.f); }
 #else
-INLINE void store(void* to, long i, float x) {
-  asm("{.reg .b16 h; cvt.rn.bf16.f32 h, %1; st.global.b16 [%0], h;}"
-      :: "l"((u16*)to + i), "f"(x) : "memory");
-}
+INLINE void store(void* to, long i, float x) { ((u16*)to)[i] = brain_float(x); }
 #endif
 
 // Rows of a matrix (D, D) that a warp multiplies, of 16 in a tile, and vectors of eight queries.
@@ -289,8 +222,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 #pragma unroll
     for (int p = 0; p < FAST / 4; p++) step[p] = args.step[t * (FAST / 4) + p];
   }
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  wait_for_launches();
+  let_launches_begin();
 
   // Everything that is read once is asked for before any of it is used.
   float queries[D / 32][8] = {};
@@ -332,6 +265,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     commit();
   };
   const auto fetch_values = [&](u32 slot, int page) {
+    __syncwarp();  // lanes have read the scales of keys that they share; of values, they met since
     const char* const words = values + (long)page * VALUE_BYTES;
     if (page < end) fetch<VALUE_BYTES>(slot, words, value_scales + page * PAGE, lane);
     commit();
