@@ -1,4 +1,4 @@
-"""`decode_split` in CUDA C, cuda/attend.cu: the same pages in, un-rotated parts out, in less time.
+"""`decode_split` in CUDA C, cuda/attend.cu: the same pages in, the same parts out, in less time.
 
 decode_triton.py has the mathematics. Knows which tables and numbers the kernel takes.
 """
@@ -22,6 +22,7 @@ FEW_PAGES = 16  # of a program; with fewer each, one program a multiprocessor is
 LEAST_PAGES = 4  # of a program; and above FREE_SPLITS, which cost next to nothing to put together,
 MORE_PAGES = 8
 FREE_SPLITS = 16
+FEW_COMBINED = 2  # programs of the combination that a multiprocessor takes on the side
 MOST_PAGES = 512  # of a program
 QUERIES = 8
 SLOTS = 3  # of a warp, for one side of a page each
@@ -97,6 +98,14 @@ class CompiledSplit:
         most = min(programs // heads, max(FREE_SPLITS, pages // MORE_PAGES))
         return -(-tiles // -(-tiles // max(1, most, -(-pages // MOST_PAGES))))
 
+    def unrotates(self, query_heads: int, splits: int) -> bool:
+        """Whether outputs are un-rotated here, their channels in order, and not by the combination.
+
+        query_heads: of the whole batch, each a program of the combination. Few of them un-rotate
+        while splits still run; many would read the matrix once each.
+        """
+        return splits == 1 or query_heads > FEW_COMBINED * self._processors
+
     def __call__(  # noqa: PLR0917 (what attention takes)
         self,
         query_states: Tensor,
@@ -111,7 +120,7 @@ class CompiledSplit:
     ) -> None:
         """Fill outputs (B · H_kv, splits, 8, D) and sums (B · H_kv, splits, 8) as `decode_split`.
 
-        But outputs are un-rotated, their channels in order. scaling: of the scores, in base 2.
+        But outputs are un-rotated if it `unrotates`. scaling: of the scores, in base 2.
         attended: like query_states; filled in place of both if given, for which splits is 1.
         """
         heads, splits = outputs.shape[:2]
@@ -121,10 +130,13 @@ class CompiledSplit:
         fast = self.fast if center is not None else 0
         warps = WARPS[self.head_dim]
         queries = query_states.contiguous()
+        rotation, unrotation = self.matrices
+        if not self.unrotates(query_states.shape[0] * query_states.shape[1], splits):
+            unrotation = None
         means = (None, None) if center is None else (center.key_mean, center.value_mean)
         pointers = (
             *(queries, keys.words, keys.scales, values.words, values.scales, keys.length, first),
-            *(*self.matrices, *means, *self.tables, self.levels, outputs, sums, attended),
+            *(rotation, unrotation, *means, *self.tables, self.levels, outputs, sums, attended),
         )
         shape = self.shape | {
             "FAST": fast,

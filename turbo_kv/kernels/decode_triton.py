@@ -144,11 +144,12 @@ class PagedAttention:
             self.compiled(*split, out)
             return out
         (self.compiled or self._split)(*split)
+        unrotated = self.compiled and self.compiled.unrotates(batch * query_heads, splits)
         early = {"launch_pdl": True} if self.device.type == "cuda" else {}
         near = None if newest is None else [each.contiguous() for each in newest]
         tokens = 0 if near is None else near[0].shape[2]
         decode_combine[(batch * query_heads,)](
-            *(parts, sums, None if self.compiled else self.value_matrix),
+            *(parts, sums, None if unrotated else self.value_matrix),
             *(None if center is None else center.value_mean, out, splits, groups),
             *(query_states.contiguous(), *(near or (None, None)), keys.length, first),
             *(scaling * LOG2_E, tokens, kv_heads),

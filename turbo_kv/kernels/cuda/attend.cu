@@ -36,7 +36,7 @@ struct Arguments {
   const int* length;
   const int* firsts;         // (batch)
   const u16* rotation;       // (D, D), of queries, rows in the order of channels in words
-  const u16* unrotation;     // (D, D), of outputs, columns in that order
+  const u16* unrotation;     // (D, D), of outputs, columns in that order, or null to leave them
   const u16* key_mean;       // (heads, D)
   const u16* value_mean;
   const float2* step;        // (FAST), what fast pairs turn by from one page of a warp to the next
@@ -560,7 +560,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   }
   __syncthreads();
   Rows back;
-  if (rotates) load_rows(back, args.unrotation, warp, lane);
+  if (rotates && args.unrotation) load_rows(back, args.unrotation, warp, lane);
   float* const parts = (float*)shared;                          // (WARPS, QUERIES, D + 4)
   float* const references = parts + WARPS * QUERIES * (D + 4);  // (WARPS, QUERIES)
   float* const sums = references + WARPS * QUERIES;
@@ -588,15 +588,17 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       total += weight[w] * sums[w * QUERIES + query];
     }
     const float factor = total > 0.f ? args.gain / total : 0.f;
+    float* const to = args.unrotation ? together + query * D : args.outputs + (place + query) * D;
     for (int i = lane; i < D; i += 32) {
       float sum = 0.f;
 #pragma unroll
       for (int w = 0; w < WARPS; w++) sum += weight[w] * parts[(w * QUERIES + query) * (D + 4) + i];
-      together[query * D + i] = sum * factor;
+      to[i] = sum * factor;
     }
     if (lane == 0 && !args.attended)
       args.sums[place + query] = total > 0.f ? highest + log2f(total) : EMPTY;
   }
+  if (!args.unrotation) return;
   __syncthreads();
   if (rotates) {
     float c[TILES][4] = {}, x[D / 32][8];
