@@ -82,5 +82,5 @@ def test_work_of_any_size_fits(heads, pages, head_dim, bits):
     splits = split.splits(heads, pages)
     assert 1 <= splits <= pages
     assert pages <= MOST_PAGES * splits
-    shared = split._shared(-(-pages // splits) + 1, head_dim // 2, WARPS[head_dim])
+    shared = split._shared(-(-pages // splits) + 1, head_dim // 2)
     assert shared <= compiled_cuda.MOST_SHARED

@@ -58,7 +58,7 @@ def _caption(result: dict[str, Any], missing: dict[str, str]) -> str:
     copy = result.get("copy_bytes_per_second")
     graphs = "" if copy is None else (
         f" CUDA-graph replay over several layers' caches, centred on their means; a copy reads and "
-        f"writes {copy / 1e9:,.0f} GB/s."
+        f"writes {copy / 1e9:,.0f} GB/s, which reading alone can exceed."
     )  # fmt: skip
     absent = "".join(f" {name}: {reason}." for name, reason in missing.items())
     triton = f", Triton {result['triton']}" if "triton" in result else ""

@@ -1,7 +1,8 @@
 """The CUDA C kernels of a GPU: compiled by NVRTC at first use, and launched through the driver.
 
-Both come with PyTorch's CUDA builds on Linux, as the package cuda-bindings. A kernel may start
-while the one before it ends, and waits for it by itself. Knows nothing of what the kernels compute.
+NVRTC comes with PyTorch's CUDA builds, and cuda-bindings, which calls it and the driver, since
+PyTorch 2.10. A kernel may start while the one before it ends, and waits for it by itself. Knows
+nothing of what the kernels compute.
 """
 
 import ctypes

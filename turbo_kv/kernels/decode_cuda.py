@@ -19,9 +19,9 @@ WARPS = {64: 4, 128: 8}  # head_dim -> of a program; each takes every WARPS-th p
 PROGRAMS = {64: 3, 128: 1}  # head_dim -> that one multiprocessor is given at once
 REGISTERS = {64: 168, 128: 192}  # head_dim -> of a thread, at most; some are left to other launches
 FEW_PAGES = 16  # of a program; with fewer each, one program a multiprocessor is faster
-LEAST_PAGES = 4  # of a program; and above FREE_SPLITS, which cost next to nothing to put together,
-MORE_PAGES = 8
-FREE_SPLITS = 16
+LEAST_PAGES = 4  # of a program
+FREE_SPLITS = 16  # that cost next to nothing to combine; where there are more,
+MORE_PAGES = 8  # a program has at least these
 FEW_COMBINED = 2  # programs of the combination that a multiprocessor takes on the side
 MOST_PAGES = 512  # of a program
 QUERIES = 8
@@ -128,7 +128,6 @@ class CompiledSplit:
         if pages > MOST_PAGES * splits:
             raise ValueError(f"{pages} pages in {splits} splits; a split takes {MOST_PAGES}")
         fast = self.fast if center is not None else 0
-        warps = WARPS[self.head_dim]
         queries = query_states.contiguous()
         rotation, unrotation = self.matrices
         if not self.unrotates(query_states.shape[0] * query_states.shape[1], splits):
@@ -147,8 +146,8 @@ class CompiledSplit:
         gain = self.values.gain * self.values.peak
         compiled_cuda.kernel("attend", self.device, **shape).launch(
             (heads, splits),
-            32 * warps,
-            self._shared(-(-pages // splits) + 1, fast, warps),
+            32 * WARPS[self.head_dim],
+            self._shared(-(-pages // splits) + 1, fast),
             _Arguments(
                 *map(address, pointers),
                 *(scaling, self.key_unit, gain, self.values.room),
@@ -156,9 +155,10 @@ class CompiledSplit:
             ),
         )
 
-    def _shared(self, pages: int, fast: int, warps: int) -> int:
+    def _shared(self, pages: int, fast: int) -> int:
         """Bytes of shared memory of a program of so many pages, as attend.cu lays them out."""
-        width, bits = self.head_dim, max(self.shape["KEY_BITS"], self.shape["VALUE_BITS"])
+        width, warps = self.head_dim, WARPS[self.head_dim]
+        bits = max(self.shape["KEY_BITS"], self.shape["VALUE_BITS"])
         ring = warps * SLOTS * (8 * width * bits + 2 * PAGE)
         table = 4 * fast // 8 * 32 * 16
         products = QUERIES * (width // 2 + 2) * 8

@@ -2,11 +2,11 @@
 
 With z = conj(q) μ for every RoPE pair, q · R(j) μ = Σ Re(z_p) cos θ_p j + Im(z_p) sin θ_p j. Pairs
 are fast or slow. A slow pair turns by at most SMOOTH within a page, so the sum over slow pairs is
-sampled at the middle of every page and interpolated by the polynomial through NODES samples, right
-to 1e-5 of what those pairs add. Fast pairs, FAST of them, are turned from page to page, and a small
-product with the cosines and sines of a page's tokens adds them. Tables hold fp16 numbers where the
-matrix unit multiplies them, each in the order in which its lanes hold an operand. Does not know
-codes.
+sampled at the middle of every page in fp32 and interpolated by the polynomial through NODES
+samples, whose own error is below 1e-5 of those pairs' size; differences between samples go as fp16,
+whose rounding is more. Fast pairs are turned from page to page, and a small product with the
+cosines and sines of a page's tokens adds them. Tables hold fp16 numbers where the matrix unit
+multiplies them, each in the order in which its lanes hold an operand. Does not know codes.
 """
 
 import torch

@@ -4,8 +4,8 @@
 //
 // A warp owns every WARPS-th page of its program's run, and its words go through a ring of three
 // slots in shared memory, each lane's to where that lane reads them. Levels of keys are bytes and a
-// query is an integer of 16 bits, 256 a + b, so the matrix unit multiplies the bytes that `prmt`
-// picks. Levels of values are fp16, upper bytes first. What the mean adds to scores is smooth in
+// query is integers of 16 bits, 256 a + b, of one step for a program's queries, so the matrix unit
+// multiplies the bytes that `prmt` picks. Levels of values are fp16, upper bytes first. What the mean adds to scores is smooth in
 // the token for slow pairs of RoPE, so it is sampled once a page and interpolated from eight
 // samples; the FAST first pairs are turned from page to page (mean_samples.py). Knows no quantizer
 // and no cache.
@@ -274,19 +274,20 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   fetch_keys(ring, page);
   fetch_values(ring + SLOT, page);
   const int sampled = begin / BLOCK * BLOCK;  // the first sample, of page `sampled` - BEFORE
-  const auto samples_of = [&](int block, int k) {
-    return args.sample_table + ((long)block * SLOW_STEPS + k) * 64 + lane;
-  };
-  uint4 sample_upper[SLOW_STEPS + 1], sample_lower[SLOW_STEPS + 1];  // of the first block of a warp
-  float2 turn[FAST / 4 + 1];
   int block = sampled / BLOCK + warp;
   const int stop = CENTRED ? (end + BEFORE + AFTER + BLOCK - 1) / BLOCK : 0;
-  if (block < stop)
+  uint4 sample_upper[SLOW_STEPS + 1], sample_lower[SLOW_STEPS + 1];  // of this block's table
+  const auto load_samples = [&]() {
+    if (block < stop)
 #pragma unroll
-    for (int k = 0; k < SLOW_STEPS; k++) {
-      sample_upper[k] = samples_of(block, k)[0];
-      sample_lower[k] = samples_of(block, k)[32];
-    }
+      for (int k = 0; k < SLOW_STEPS; k++) {
+        const uint4* const table = args.sample_table + ((long)block * SLOW_STEPS + k) * 64 + lane;
+        sample_upper[k] = table[0];
+        sample_lower[k] = table[32];
+      }
+  };
+  load_samples();
+  float2 turn[FAST / 4 + 1];
   if (CENTRED && page < end) {
     const long middle = (long)(page * PAGE + PAGE / 2) * D;
 #pragma unroll
@@ -363,12 +364,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       *(float2*)to = {c[0], c[1]};
       *(float2*)(to + 8 * QUERIES) = {c[2], c[3]};
       block += WARPS;
-      if (block < stop)
-#pragma unroll
-        for (int k = 0; k < SLOW_STEPS; k++) {
-          sample_upper[k] = samples_of(block, k)[0];
-          sample_lower[k] = samples_of(block, k)[32];
-        }
+      load_samples();
     }
     if (page < end)
 #pragma unroll
