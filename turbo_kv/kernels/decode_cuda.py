@@ -17,7 +17,7 @@ from turbo_kv.quant.centering import Center
 
 WARPS = {64: 4, 128: 8}  # head_dim -> of a program; each takes every WARPS-th page
 PROGRAMS = {64: 3, 128: 1}  # head_dim -> that one multiprocessor is given at once
-REGISTERS = {64: 168, 128: 192}  # head_dim -> of a thread, at most; some are left to other launches
+REGISTERS = {64: 168, 128: 232}  # head_dim -> of a thread, at most; some are left to other launches
 FEW_PAGES = 16  # of a program; with fewer each, one program a multiprocessor is faster
 LEAST_PAGES = 4  # of a program
 FREE_SPLITS = 16  # that cost next to nothing to combine; where there are more,
@@ -25,7 +25,8 @@ MORE_PAGES = 8  # a program has at least these
 FEW_COMBINED = 2  # programs of the combination that a multiprocessor takes on the side
 MOST_PAGES = 512  # of a program
 QUERIES = 8
-SLOTS = 3  # of a warp, for one side of a page each
+RAISED_BITS = 0x4B400000  # as attend.cu has it
+SLOTS = 4  # of a warp, for one side of a page each
 DTYPES = {torch.float32: 32, torch.float16: 16, torch.bfloat16: 0}  # as attend.cu numbers them
 
 
@@ -36,7 +37,7 @@ class _Arguments(ctypes.Structure):
         *((name, c_void_p) for name in ("rotation", "unrotation", "key_mean", "value_mean")),
         *((name, c_void_p) for name in ("step", "fast_table", "slow_table", "sample_table")),
         *((name, c_void_p) for name in ("cos", "sin", "levels", "outputs", "sums", "attended")),
-        *((name, c_float) for name in ("scaling", "key_unit", "gain", "room")),
+        *((name, c_float) for name in ("scaling", "key_unit", "gain")),
         *((name, c_int) for name in ("pages", "groups", "kv_heads")),
     )
 
@@ -44,13 +45,13 @@ class _Arguments(ctypes.Structure):
 class CompiledSplit:
     """The split of one pair of codebooks, and its tables. Raises NotCompiled where there is none.
 
-    centroids: of the keys. keys, values: how codes are read. matrices: inverse rotations of either
+    centroids: of keys and values. keys, values: how codes are read. matrices: inverse rotations of either
     side over their peaks, fp16 (D, D). rope: cos and sin as `PagedAttention` takes them, or None.
     """
 
     def __init__(
         self,
-        centroids: Tensor,
+        centroids: tuple[Tensor, Tensor],
         keys: Codes,
         values: Codes,
         matrices: tuple[Tensor, Tensor],
@@ -61,19 +62,20 @@ class CompiledSplit:
         compiled_cuda.check(self.device)
         order = channel_order(self.head_dim).to(self.device)
         self.matrices = of_keys[order].contiguous(), of_values[order].T.contiguous()
-        words, long, gain = integers(centroids)
+        key_words, keys_long, gain = integers(centroids[0])
         self.key_unit = gain * keys.peak
+        value_words, values_long, gain = integers(centroids[1])
+        self.gain = gain * values.peak
         self._processors = torch.cuda.get_device_properties(self.device).multi_processor_count
-        self.values = values
-        every = [*words, *values.tables, 0xFF00]
+        every = [*key_words, *value_words, 0xFF00, *4 * [RAISED_BITS]]
         alike = torch.tensor(every, dtype=torch.int32, device=self.device)
         self.levels = alike.repeat_interleave(32)  # what lanes share, ptxas would move about
         self.shape = {
             "D": self.head_dim,
             "KEY_BITS": keys.bits,
             "VALUE_BITS": values.bits,
-            "KEY_LONG": int(long),
-            "VALUE_LONG": int(values.two_bytes),
+            "KEY_LONG": int(keys_long),
+            "VALUE_LONG": int(values_long),
             "WARPS": WARPS[self.head_dim],
             "REGISTERS": REGISTERS[self.head_dim],
         }
@@ -143,14 +145,13 @@ class CompiledSplit:
             "CENTRED": int(center is not None),
             "PADDED": int(first is not None),
         }
-        gain = self.values.gain * self.values.peak
         compiled_cuda.kernel("attend", self.device, **shape).launch(
             (heads, splits),
             32 * WARPS[self.head_dim],
             self._shared(-(-pages // splits) + 1, fast),
             _Arguments(
                 *map(address, pointers),
-                *(scaling, self.key_unit, gain, self.values.room),
+                *(scaling, self.key_unit, self.gain),
                 *(pages, query_states.shape[1] // kv_heads, kv_heads),
             ),
         )
@@ -163,7 +164,9 @@ class CompiledSplit:
         table = 4 * fast // 8 * 32 * 16
         products = QUERIES * (width // 2 + 2) * 8
         rotated = (QUERIES * width + 8) * 4
+        kept = warps * QUERIES * width * 4
+        asked = 2 * width // 64 * 32 * 16 + 4 * 32 * 8 + (1 + 8 * warps) * fast * 8
         block, nodes = mean_samples.BLOCK, len(mean_samples.NODES)
         samples = -(-(pages + nodes + block) // block) * block * QUERIES * 4 if fast else 0
         last = (warps * (width + 4 + 2) + width) * QUERIES * 4
-        return max(ring + table + products + rotated + samples, last)
+        return max(ring + table + products + rotated + kept + asked + samples, last)

@@ -93,10 +93,10 @@ class PagedAttention:
         self.cos, self.sin, self.table = cos, sin, None
         self.compiled = None
         if self.launch.compiled and why_not_cuda_c(self.device) is None:
-            sides = key_quantizer.codebook.centroids, self.keys, self.values
+            books = key_quantizer.codebook.centroids, value_quantizer.codebook.centroids
             rope = None if cos is None else (cos.contiguous(), sin.contiguous())
             matrices = self.key_matrix, self.value_matrix
-            self.compiled = CompiledSplit(*sides, matrices, rope)
+            self.compiled = CompiledSplit(books, self.keys, self.values, matrices, rope)
         elif cos is not None:
             self.table = phase_table(cos, sin)
 

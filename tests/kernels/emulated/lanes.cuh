@@ -23,6 +23,7 @@ typedef uint16_t u16;
 #define __shared__
 #define __align__(n) __attribute__((aligned(n)))
 #define __maxnreg__(n)
+using std::max;
 using std::min;
 
 struct float2 { float x, y; };
@@ -86,13 +87,10 @@ static float __shfl_xor_sync(u32, float x, int mask) {
   });
 }
 
-static bool __any_sync(u32, bool x) {
-  return lanes(x, [](bool* all) { std::fill(all, all + 32, std::any_of(all, all + 32, [](bool b) { return b; })); });
-}
-
 static float bits_as_float(u32 x) { float d; memcpy(&d, &x, 4); return d; }
 static u32 float_as_bits(float x) { u32 d; memcpy(&d, &x, 4); return d; }
 static float __uint_as_float(u32 x) { return bits_as_float(x); }
+static u32 __float_as_uint(float x) { return float_as_bits(x); }
 static int __float2int_rn(float x) { return (int)std::nearbyint(x); }
 
 static float half_as_float(u32 h) {
@@ -126,6 +124,18 @@ INLINE u32 prmt(u32 a, u32 b, u32 select) {
   return d;
 }
 
+INLINE u32 upper_half(u32 a) { return a >> 16; }
+
+template <class F> static u32 reduced(u32 a, F both) {
+  return lanes(a, [both](u32* all) {
+    for (int i = 1; i < 32; i++) all[0] = both(all[0], all[i]);
+    std::fill(all, all + 32, all[0]);
+  });
+}
+
+INLINE u32 all_of(u32 a) { return reduced(a, [](u32 x, u32 y) { return x | y; }); }
+INLINE u32 largest_of(u32 a) { return reduced(a, [](u32 x, u32 y) { return std::max(x, y); }); }
+
 INLINE u32 halves(float low, float high) { return float_as_half(high) << 16 | float_as_half(low); }
 
 INLINE float2 floats(u32 halves) { return {half_as_float(halves & 0xFFFF), half_as_float(halves >> 16)}; }
@@ -151,14 +161,14 @@ INLINE u32 transposed(u32 a) {
 
 // c (16, 8) plus a (16, K) times b (K, 8), of which a word holds WIDE neighbours in K: a lane
 // (g, t) has rows g and g + 8 and column g, at WIDE t and, past half of K, again.
-template <int WIDE, int K, class Number, class Sum, class F>
-static void product(Number (&c)[4], const u32* a, const u32* b, F number) {
+template <int WIDE, int K, class Number, class Sum, class F, class G>
+static void product(Number (&c)[4], const u32* a, const u32* b, F left_of, G right_of) {
   struct Operands { u32 a[4], b[2]; Number c[4]; } mine = {};
   constexpr int PARTS = K / (4 * WIDE);
   std::copy(a, a + 2 * PARTS, mine.a);
   std::copy(b, b + PARTS, mine.b);
   std::copy(c, c + 4, mine.c);
-  const Operands got = lanes(mine, [number](Operands* all) {
+  const Operands got = lanes(mine, [left_of, right_of](Operands* all) {
     for (int i = 0; i < 32; i++)
       for (int n = 0; n < 4; n++) {
         const int row = i / 4 + n / 2 * 8, column = i % 4 * 2 + n % 2;
@@ -166,7 +176,7 @@ static void product(Number (&c)[4], const u32* a, const u32* b, F number) {
         for (int k = 0; k < K; k++) {
           const int part = k / (4 * WIDE), t = k % (4 * WIDE) / WIDE, place = k % WIDE;
           const u32 left = all[row % 8 * 4 + t].a[2 * part + row / 8], right = all[column * 4 + t].b[part];
-          sum += (Sum)number(left, place) * (Sum)number(right, place);
+          sum += (Sum)left_of(left, place) * (Sum)right_of(right, place);
         }
         all[i].c[n] = (Number)sum;
       }
@@ -177,19 +187,31 @@ static void product(Number (&c)[4], const u32* a, const u32* b, F number) {
 static int byte_of(u32 word, int place) { return (int8_t)(word >> 8 * place); }
 static float half_of(u32 word, int place) { return half_as_float(word >> 16 * place & 0xFFFF); }
 
-INLINE void multiply(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+template <class F>
+static void whole_product(u32 (&d)[4], const u32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1, F right) {
   const u32 b[] = {b0, b1};
-  product<4, 32, int, int>(c, a, b, byte_of);
+  int sums[4];
+  std::copy(c, c + 4, sums);
+  product<4, 32, int, int>(sums, a, b, byte_of, right);
+  std::copy(sums, sums + 4, d);
+}
+
+INLINE void multiply(u32 (&d)[4], const u32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  whole_product(d, c, a, b0, b1, byte_of);
+}
+
+INLINE void multiply_unsigned(u32 (&d)[4], const u32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  whole_product(d, c, a, b0, b1, [](u32 word, int place) { return byte_of(word, place) & 255; });
 }
 
 INLINE void multiply(float (&c)[4], const uint4& a, u32 b0, u32 b1) {
   const u32 left[] = {a.x, a.y, a.z, a.w}, b[] = {b0, b1};
-  product<2, 16, float, double>(c, left, b, half_of);
+  product<2, 16, float, double>(c, left, b, half_of, half_of);
 }
 
 INLINE void multiply(float (&c)[4], const uint2& a, u32 b) {
   const u32 left[] = {a.x, a.y};
-  product<2, 8, float, double>(c, left, &b, half_of);
+  product<2, 8, float, double>(c, left, &b, half_of, half_of);
 }
 
 INLINE u32 address(const void* p) { return (u32)((const char*)p - shared); }

@@ -18,14 +18,17 @@ constexpr int OPERANDS = D / 16;
 constexpr int KEY_BYTES = 8 * D * KEY_BITS, VALUE_BYTES = 8 * D * VALUE_BITS;  // of a page
 constexpr int WORD_BYTES = KEY_BYTES > VALUE_BYTES ? KEY_BYTES : VALUE_BYTES;
 constexpr int SLOT = WORD_BYTES + 2 * PAGE;  // words and scales of one side of a page
-constexpr int RING = 3 * SLOT;
+constexpr int RING = 4 * SLOT;  // of keys, then of values, two each
 constexpr int PAIRS = D / 2;
 constexpr int ROW = PAIRS + 2;  // of z, so that queries lie in different banks
 constexpr int FAST_STEPS = FAST / 8, SLOW_STEPS = (PAIRS - FAST) / 8;  // of the matrix unit
 constexpr int BEFORE = 3, AFTER = 4;  // samples beside a page's own that it is interpolated from
 constexpr int BLOCK = 16;             // samples that are made at once
 constexpr float EMPTY = -1e30f, LOWEST = -1e20f;
-constexpr float SLACK = 4.f;  // by how many bits weights may pass what they are meant to reach
+constexpr float RAISED = 12582912.f;  // 1.5 · 2^23: what is added to it counts in its lower bits
+constexpr u32 RAISED_BITS = 0x4B400000, ABOVE_16_BITS = ~0x4B40FFFFu;
+constexpr float AIM = 12.f;      // log2 of the largest weight when a reference is chosen
+constexpr float FALLS = -5.f;    // from there to what 16 bits hold well
 
 struct Arguments {
   const void* queries;       // (heads, groups, D)
@@ -52,7 +55,6 @@ struct Arguments {
   float scaling;             // of queries
   float key_unit;            // of products with levels of keys
   float gain;                // of outputs
-  float room;                // log2 of what weights are raised by
   int pages, groups, kv_heads;
 };
 
@@ -63,19 +65,31 @@ template <int BYTES> INLINE void copy_rows(u32 to, const void* from) {  // a war
 
 // Words and scales of one side of a page, on their way to a slot. Lanes of a row copy its scales
 // alike, so that no lane waits for another's.
-template <int BYTES> INLINE void fetch(u32 slot, const char* words, const u16* scales, int lane) {
-  copy_rows<BYTES>(slot + lane * 16, words + lane * 16);
-  copy16<0>(slot + WORD_BYTES + lane / 4 * 16, (const char*)scales + lane / 4 * 16);
+template <int BYTES>
+INLINE void fetch(u32 slot, const char* words, const char* scales, int lane) {
+  copy_rows<BYTES>(slot + lane * 16, words);
+  copy16<0>(slot + WORD_BYTES + lane / 4 * 16, scales);
 }
 
 INLINE u32 at(const uint4& x, int i) { return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w; }
 
-// Codes of a field in the nibbles of a word for each of two rows, of the planes of their operand.
-template <int BITS> INLINE u32 nibbles(const uint4 (&planes)[BITS], int operand, int field) {
+// Codes of a field in the lower nibbles of a word for each of two rows, of the planes of their
+// operand.
+template <int BITS>
+INLINE void nibbles(u32* rows, const uint4 (&planes)[BITS], int operand, int field) {
   const auto word = [&](int plane) { return at(planes[plane], operand); };
-  if (BITS == 2) return word(field / 2) >> 2 * (field % 2) & 0x33333333;
-  if (BITS == 4 || field < 3) return word(field) & 0x77777777;
-  return (word(0) >> 3 & 0x11111111) | (word(1) >> 2 & 0x22222222) | (word(2) >> 1 & 0x44444444);
+  u32 both;
+  if (BITS == 2) {
+    both = word(field / 2) >> 2 * (field % 2) & 0x33333333;
+  } else if (BITS == 4 || field < 3) {
+    both = word(field) & 0x77777777;
+  } else {
+    both = word(0) >> 3 & 0x11111111;
+    both |= word(1) >> 2 & 0x22222222;
+    both |= word(2) >> 1 & 0x44444444;
+  }
+  rows[0] = both;
+  rows[1] = upper_half(both);
 }
 
 // Bytes of levels for four nibbles. With 4 bits a second table serves codes of 8 and more, which
@@ -87,8 +101,10 @@ template <int BITS> INLINE u32 picked(const u32* table, u32 nibbles, u32 above, 
   return (bytes & ~mask) | (others & mask);
 }
 
-template <int BITS> INLINE u32 above_eight(const uint4 (&planes)[BITS], int operand, int field) {
-  return BITS == 4 ? at(planes[field % BITS], operand) >> 3 & 0x11111111 : 0;
+template <int BITS>
+INLINE void above_eight(u32* rows, const uint4 (&planes)[BITS], int operand, int field) {
+  rows[0] = BITS == 4 ? at(planes[field % BITS], operand) >> 3 & 0x11111111 : 0;
+  rows[1] = rows[0] >> 16;
 }
 
 template <int BITS>
@@ -183,20 +199,41 @@ INLINE void multiply(float (&c)[TILES][4], const Rows& rows, const float (&x)[D 
     for (int i = 0; i < 4; i++) c[m][i] += others[m][0][i] + (others[m][1][i] + others[m][2][i]);
 }
 
+INLINE float whole(u32 upper, u32 lower) { return (float)(int)upper * 256.f + (float)(int)lower; }
+
+// x + y / 256 of RAISED floats, rounded once.
+INLINE float sum_of(u32 x, u32 y) {
+  const float without = __uint_as_float(x) - (RAISED + RAISED / 256.f);
+  return __uint_as_float(y) * (1.f / 256.f) + without;
+}
+
+// What a reference has to rise by, or to fall, for a page whose largest weight lies `most` above AIM.
+INLINE float rise(float most, float sum, bool started) {
+  if (!started) return most;
+  if (most > FALLS && most <= 0.f) return 0.f;
+  return fmaxf(most, log2f(sum) - 60.f);  // far below what was seen it stays
+}
+
 INLINE float2 turned(float2 z, float2 by) {  // conj(z e^(iθ)), as (real, imag) of mean_phases.py
   return {z.x * by.x + z.y * by.y, z.y * by.x - z.x * by.y};
 }
 
 extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   extern __shared__ __align__(128) char shared[];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
   char* const slots = shared;
   uint4* const fast_table = (uint4*)(slots + WARPS * RING);
   float2* const z = (float2*)(fast_table + FIELDS * FAST_STEPS * 32);
   float* const rotated = (float*)(z + QUERIES * ROW);
   float* const largest = rotated + QUERIES * D;   // of each warp
-  float* const samples = largest + 8;             // (blocks of 16, 8)
+  float* const later = largest + 8;               // (WARPS, D / 16, 4, 32)
+  uint4* const asked = (uint4*)(later + WARPS * QUERIES * D);  // bytes of queries, (2, D / 64, 32)
+  uint2* const slow_table = (uint2*)(asked + 2 * CHUNKS * 32);
+  float2* const step_table = (float2*)(slow_table + FIELDS * 32);
+  float2 turning[FAST / 4 + 1];
+  float* const samples = (float*)(step_table + FAST + WARPS * FAST * 8);  // (blocks of 16, 8)
 
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+  
   const int head = blockIdx.x, split = blockIdx.y, splits = gridDim.y;
 
   // Constants, while the launch before this one still runs.
@@ -212,15 +249,14 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     value_levels[i] = args.levels[32 * ((1 + KEY_LONG) * KEY_TABLE + i) + lane];
   constexpr int TABLES = (1 + KEY_LONG) * KEY_TABLE + (1 + VALUE_LONG) * VALUE_TABLE;
   const u32 marks = args.levels[32 * TABLES + lane];
-  uint2 slow[FIELDS];
-  float2 step[FAST / 4 + 1];
+  u32 raised[4];
+#pragma unroll
+  for (int i = 0; i < 4; i++) raised[i] = args.levels[32 * (TABLES + 1 + i) + lane];
   if (CENTRED) {
     for (int i = threadIdx.x; i < FIELDS * FAST_STEPS * 32; i += THREADS)
       fast_table[i] = args.fast_table[i];
-#pragma unroll
-    for (int s = 0; s < FIELDS; s++) slow[s] = args.slow_table[s * 32 + lane];
-#pragma unroll
-    for (int p = 0; p < FAST / 4; p++) step[p] = args.step[t * (FAST / 4) + p];
+    for (int i = threadIdx.x; i < FIELDS * 32; i += THREADS) slow_table[i] = args.slow_table[i];
+    for (int i = threadIdx.x; i < FAST; i += THREADS) step_table[i] = args.step[i];
   }
   wait_for_launches();
   let_launches_begin();
@@ -232,7 +268,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 #pragma unroll
     for (int k = 0; k < D / 32; k++) eight_of(queries[k], args.queries, row + 32 * k + 8 * t);
   }
-  constexpr int PRODUCTS = QUERIES * PAIRS / THREADS;  // z that a thread makes
+  constexpr int PRODUCTS = (QUERIES * PAIRS + THREADS - 1) / THREADS;  // z that a thread makes
   float left[PRODUCTS] = {}, right[PRODUCTS] = {}, mean_left[PRODUCTS], mean_right[PRODUCTS];
   if (CENTRED) {
 #pragma unroll
@@ -250,8 +286,9 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   const int length = *args.length;
   const int first = PADDED ? args.firsts[head / args.kv_heads] : 0;
   const int filled = (length + PAGE - 1) / PAGE, skipped = PADDED ? min(first / PAGE, filled) : 0;
-  const int begin = skipped + (int)((long)(filled - skipped) * split / splits);
-  const int end = skipped + (int)((long)(filled - skipped) * (split + 1) / splits);
+  const int each = (u32)(filled - skipped) / (u32)splits, more = filled - skipped - each * splits;
+  const int begin = skipped + split * each + min(split, more);
+  const int end = begin + each + (split < more);
 
   const long first_page = (long)head * args.pages;
   const char* const keys = args.keys + first_page * KEY_BYTES;
@@ -259,20 +296,26 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   const u16* const key_scales = args.key_scales + first_page * PAGE;
   const u16* const value_scales = args.value_scales + first_page * PAGE;
   const u32 ring = address(slots) + warp * RING;
-  const auto fetch_keys = [&](u32 slot, int page) {
-    const char* const words = keys + (long)page * KEY_BYTES;
-    if (page < end) fetch<KEY_BYTES>(slot, words, key_scales + page * PAGE, lane);
-    commit();
-  };
-  const auto fetch_values = [&](u32 slot, int page) {
-    __syncwarp();  // lanes have read the scales of keys that they share; of values, they met since
-    const char* const words = values + (long)page * VALUE_BYTES;
-    if (page < end) fetch<VALUE_BYTES>(slot, words, value_scales + page * PAGE, lane);
-    commit();
-  };
   int page = begin + warp;
-  fetch_keys(ring, page);
-  fetch_values(ring + SLOT, page);
+  const char* next_keys = keys + (long)page * KEY_BYTES + lane * 16;
+  const char* next_values = values + (long)page * VALUE_BYTES + lane * 16;
+  const char* next_key_scales = (const char*)(key_scales + page * PAGE) + lane / 4 * 16;
+  const char* next_value_scales = (const char*)(value_scales + page * PAGE) + lane / 4 * 16;
+  const auto fetch_keys = [&](u32 slot, bool there) {
+    if (there) fetch<KEY_BYTES>(slot, next_keys, next_key_scales, lane);
+    next_keys += WARPS * KEY_BYTES;
+    next_key_scales += WARPS * PAGE * 2;
+    commit();
+  };
+  const auto fetch_values = [&](u32 slot, bool there) {
+    __syncwarp();  // lanes have read the scales of keys that they share; of values, they met since
+    if (there) fetch<VALUE_BYTES>(slot, next_values, next_value_scales, lane);
+    next_values += WARPS * VALUE_BYTES;
+    next_value_scales += WARPS * PAGE * 2;
+    commit();
+  };
+  fetch_keys(ring, page < end);
+  fetch_values(ring + 2 * SLOT, page < end);
   const int sampled = begin / BLOCK * BLOCK;  // the first sample, of page `sampled` - BEFORE
   int block = sampled / BLOCK + warp;
   const int stop = CENTRED ? (end + BEFORE + AFTER + BLOCK - 1) / BLOCK : 0;
@@ -300,47 +343,45 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   if (rotates) {
     float c[TILES][4] = {};
     multiply(c, rows, queries);
-    float most = 0.f;
+    u32 most = 0;  // bits of a float that is not negative
 #pragma unroll
     for (int m = 0; m < TILES; m++)
 #pragma unroll
       for (int i = 0; i < 4; i++) {
         rotated[(2 * t + i % 2) * D + (warp * TILES + m) * 16 + g + i / 2 * 8] = c[m][i];
-        most = fmaxf(most, fabsf(c[m][i]));
+        most = max(most, __float_as_uint(fabsf(c[m][i])));
       }
-#pragma unroll
-    for (int n = 16; n; n /= 2) most = fmaxf(most, __shfl_xor_sync(~0u, most, n));
-    if (lane == 0) largest[warp] = most;
+    most = largest_of(most);
+    if (lane == 0) largest[warp] = __uint_as_float(most);
   }
   if (CENTRED)
 #pragma unroll
     for (int i = 0; i < PRODUCTS; i++) {
       const int n = threadIdx.x + i * THREADS, query = n / PAIRS, pair = n % PAIRS;
-      z[query * ROW + pair] = {left[i] * mean_left[i] + right[i] * mean_right[i],
+      if (query < QUERIES) z[query * ROW + pair] = {left[i] * mean_left[i] + right[i] * mean_right[i],
                                right[i] * mean_left[i] - left[i] * mean_right[i]};
     }
   __syncthreads();
 
-  u32 query_high[OPERANDS], query_low[OPERANDS];  // bytes a and b
   float unit;
   {
     float most = 0.f;
 #pragma unroll
     for (int w = 0; w < min(WARPS, OPERANDS); w++) most = fmaxf(most, largest[w]);
     const float steps = most > 0.f ? 32512.f / most : 0.f;  // 127 · 256
-    unit = most * (1.f / 32512.f) * args.scaling * args.key_unit;
+    unit = most * (256.f / 32512.f) * args.scaling * args.key_unit;
 #pragma unroll
-    for (int o = 0; o < OPERANDS; o++) {
+    for (int o = warp; o < OPERANDS; o += WARPS) {
       const float2 left = *(const float2*)(rotated + g * D + o * 16 + 2 * t);
       const float2 right = *(const float2*)(rotated + g * D + o * 16 + 2 * t + 8);
       const int q[4] = {__float2int_rn(left.x * steps), __float2int_rn(left.y * steps),
                         __float2int_rn(right.x * steps), __float2int_rn(right.y * steps)};
-      query_low[o] = prmt(prmt(q[0], q[1], 0x0040), prmt(q[2], q[3], 0x0040), 0x5410);
-      query_high[o] = prmt(prmt(q[0] + 128, q[1] + 128, 0x0051),
+      u32* const to = (u32*)(asked + o / 4 * 32 + lane) + o % 4;
+      to[CHUNKS * 128] = prmt(prmt(q[0], q[1], 0x0040), prmt(q[2], q[3], 0x0040), 0x5410);
+      to[0] = prmt(prmt(q[0] + 128, q[1] + 128, 0x0051),
                            prmt(q[2] + 128, q[3] + 128, 0x0051), 0x5410);
     }
   }
-  float2 turning[FAST / 4 + 1];  // z of the fast pairs at the middle of a page
   if (CENTRED) {
     u32 high[2 * SLOW_STEPS + 1], low[2 * SLOW_STEPS + 1];
 #pragma unroll
@@ -373,18 +414,16 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   }
   __syncthreads();
 
-  float out[OPERANDS][4] = {};
+  u32 out_high[OPERANDS][4] = {}, out_low[OPERANDS][4] = {};
+  float* const kept = later + warp * (OPERANDS * 128);  // of outputs, from before the reference
   float sum0 = 0.f, sum1 = 0.f;              // of queries 2t and 2t + 1, as all that follows
   float reference0 = 0.f, reference1 = 0.f;  // weights are 2^(score - reference)
-  bool started = false;                      // references are those of a token
-  u32 slot = 0, free = 2 * SLOT;             // of the ring: to be read, to be filled
-  const auto advance = [&]() {
-    free = slot;
-    slot = slot == 2 * SLOT ? 0 : slot + SLOT;
-  };
+  bool started = false, keeps = false;       // references are those of a token, outputs are kept
+  u32 slot = 0;                              // of keys; that of values lies two on
+  const float* sample = samples + (page - sampled + BEFORE) * QUERIES;
 #pragma unroll 1
   for (; page < end; page += WARPS) {
-    fetch_keys(ring + free, page + WARPS);
+    fetch_keys(ring + (slot ^ SLOT), page + WARPS < end);
     wait_for_all_but_two();
     float score[FIELDS][4];
 #pragma unroll
@@ -393,7 +432,6 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       score[s][1] = score[s][3] = -reference1;
     }
     if (CENTRED) {
-      const float* const sample = samples + (page - sampled + BEFORE) * QUERIES;
       const float2 base = *(const float2*)(sample + 2 * t);
       const float own = sample[g];
       const float* const node = sample + (2 * t - BEFORE) * QUERIES + g;
@@ -401,26 +439,27 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 #pragma unroll
       for (int s = 0; s < FIELDS; s++) {
         score[s][0] += base.x, score[s][1] += base.y, score[s][2] += base.x, score[s][3] += base.y;
-        multiply(score[s], slow[s], beside);
+        multiply(score[s], slow_table[s * 32 + lane], beside);
       }
 #pragma unroll
       for (int k = 0; k < FAST_STEPS; k++) {
-        const u32 left = halves(turning[2 * k].x, turning[2 * k].y);
-        const u32 right = halves(turning[2 * k + 1].x, turning[2 * k + 1].y);
+        const float2 first = turning[2 * k], second = turning[2 * k + 1];
+        const u32 left = halves(first.x, first.y), right = halves(second.x, second.y);
+        turning[2 * k] = turned(first, step_table[t * (FAST / 4) + 2 * k]);
+        turning[2 * k + 1] = turned(second, step_table[t * (FAST / 4) + 2 * k + 1]);
 #pragma unroll
         for (int s = 0; s < FIELDS; s++)
           multiply(score[s], fast_table[(s * FAST_STEPS + k) * 32 + lane], left, right);
       }
-#pragma unroll
-      for (int p = 0; p < FAST / 4; p++) turning[p] = turned(turning[p], step[p]);
     }
     {
-      int upper[FIELDS][4] = {}, lower[FIELDS][4] = {};
+      u32 upper[FIELDS][4], lower[FIELDS][4];  // floats RAISED by whole numbers below 2^22
       const char* const words = slots + warp * RING + slot;
 #pragma unroll
       for (int c = 0; c < CHUNKS; c++) {
         uint4 planes[KEY_BITS];
         load_planes(planes, words, c, lane);
+        const uint4 high = asked[c * 32 + lane], low = asked[(CHUNKS + c) * 32 + lane];
 #pragma unroll
         for (int i = 0; i < 4; i += 2)
 #pragma unroll
@@ -428,22 +467,20 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
             u32 codes[4], above[4], a[4];  // of either row, left operand and right one
 #pragma unroll
             for (int n = 0; n < 2; n++) {
-              codes[2 * n] = nibbles(planes, i + n, s);
-              above[2 * n] = above_eight(planes, i + n, s);
-              codes[2 * n + 1] = codes[2 * n] >> 16;
-              above[2 * n + 1] = above[2 * n] >> 16;
+              nibbles(codes + 2 * n, planes, i + n, s);
+              above_eight(above + 2 * n, planes, i + n, s);
             }
 #pragma unroll
             for (int n = 0; n < 4; n++)
               a[n] = picked<KEY_BITS>(key_levels, codes[n], above[n], marks);
             const int o = c * 4 + i;
-            multiply(upper[s], a, query_high[o], query_high[o + 1]);
-            multiply(lower[s], a, query_low[o], query_low[o + 1]);
+            multiply(upper[s], o ? upper[s] : raised, a, at(high, i), at(high, i + 1));
+            multiply(lower[s], o ? lower[s] : raised, a, at(low, i), at(low, i + 1));
             if (KEY_LONG) {  // 256 a + b times 256 u + v, without b v
 #pragma unroll
               for (int n = 0; n < 4; n++)
                 a[n] = picked<KEY_BITS>(key_levels + KEY_TABLE, codes[n], above[n], marks);
-              multiply(lower[s], a, query_high[o], query_high[o + 1]);
+              multiply(lower[s], lower[s], a, at(high, i), at(high, i + 1));
             }
           }
       }
@@ -453,14 +490,13 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         const float2 by = floats(at(scales, s));
 #pragma unroll
         for (int i = 0; i < 4; i++)
-          score[s][i] += (float)(upper[s][i] * 256 + lower[s][i]) * ((i < 2 ? by.x : by.y) * unit);
+          score[s][i] += sum_of(upper[s][i], lower[s][i]) * ((i < 2 ? by.x : by.y) * unit);
       }
     }
-    advance();
 
-    fetch_values(ring + free, page + WARPS);
+    fetch_values(ring + (slot ^ SLOT) + 2 * SLOT, page + WARPS < end);
     wait_for_all_but_two();
-    const char* const words = slots + warp * RING + slot;
+    const char* const words = slots + warp * RING + slot + 2 * SLOT;
     uint4 scales = *(const uint4*)(words + WORD_BYTES + g * 16);
     const int token = page * PAGE;
     if (token + PAGE > length || (PADDED && token < first)) {
@@ -479,74 +515,115 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       }
       scales = {masked[0], masked[1], masked[2], masked[3]};
     }
-    float most0 = EMPTY, most1 = EMPTY;
+    // Weights as whole numbers, raised by 128: byte 1 is that of 256 a + b nearest, byte 0 b + 128.
+    u32 weights[FIELDS][2][2], bits0, bits1;
+    float new_sum0, new_sum1;
+    const auto weigh = [&]() {
+      bits0 = bits1 = 0;
+      new_sum0 = sum0, new_sum1 = sum1;
 #pragma unroll
-    for (int s = 0; s < FIELDS; s++) {
-      most0 = fmaxf(most0, fmaxf(score[s][0], score[s][2]));
-      most1 = fmaxf(most1, fmaxf(score[s][1], score[s][3]));
-    }
-    if (__any_sync(~0u, !started || fmaxf(most0, most1) > args.room + SLACK)) {
+      for (int s = 0; s < FIELDS; s++) {
+        const float2 by = floats(at(scales, s));
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+          const float left = exp2_of(score[s][2 * h]), right = exp2_of(score[s][2 * h + 1]);
+          new_sum0 += left;
+          new_sum1 += right;
+          weights[s][h][0] = __float_as_uint(left * (h ? by.y : by.x) + (RAISED + 128.f));
+          weights[s][h][1] = __float_as_uint(right * (h ? by.y : by.x) + (RAISED + 128.f));
+          bits0 |= weights[s][h][0];
+          bits1 |= weights[s][h][1];
+        }
+      }
+    };
+    uint4 front[VALUE_BITS];
+    load_planes(front, words, 0, lane);
+    weigh();
+    // Of every query some weight is to be 128 at least, and none above 16 bits.
+    const u32 reached = (bits0 & 0xFF00 ? 1 << 2 * t : 0) | (bits1 & 0xFF00 ? 2 << 2 * t : 0);
+    if (__builtin_expect(all_of(reached | ((bits0 | bits1) & ABOVE_16_BITS)) != 255, 0)) {
+      float most0 = EMPTY, most1 = EMPTY;
+#pragma unroll
+      for (int s = 0; s < FIELDS; s++) {
+        const float2 by = floats(at(scales, s));
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+          const float size = fmaxf(log2f(h ? by.y : by.x) - AIM, -100.f);
+          most0 = fmaxf(most0, score[s][2 * h] + size);
+          most1 = fmaxf(most1, score[s][2 * h + 1] + size);
+        }
+      }
 #pragma unroll
       for (int n = 4; n < 32; n *= 2) {
         most0 = fmaxf(most0, __shfl_xor_sync(~0u, most0, n));
         most1 = fmaxf(most1, __shfl_xor_sync(~0u, most1, n));
       }
-      const bool there = most0 > LOWEST;
-      const float rise0 = started ? fmaxf(most0 - args.room, 0.f) : there ? most0 - args.room : 0.f;
-      const float rise1 = started ? fmaxf(most1 - args.room, 0.f) : there ? most1 - args.room : 0.f;
-      const float fade0 = started ? exp2_of(-rise0) : 0.f, fade1 = started ? exp2_of(-rise1) : 0.f;
-      started = started || there;
-      reference0 += rise0;
-      reference1 += rise1;
-      sum0 *= fade0;
-      sum1 *= fade1;
+      if (most0 > LOWEST) {  // not all of the page is masked
+        const float rise0 = rise(most0, sum0, started), rise1 = rise(most1, sum1, started);
+        const float fade0 = exp2_of(-rise0), fade1 = exp2_of(-rise1);
+        float* const mine = kept + lane;
+        if (started)
 #pragma unroll
-      for (int s = 0; s < FIELDS; s++)
-        score[s][0] -= rise0, score[s][1] -= rise1, score[s][2] -= rise0, score[s][3] -= rise1;
+        for (int o = 0; o < OPERANDS; o++)
 #pragma unroll
-      for (int o = 0; o < OPERANDS; o++)
-        out[o][0] *= fade0, out[o][1] *= fade1, out[o][2] *= fade0, out[o][3] *= fade1;
+          for (int i = 0; i < 4; i++) {
+            float& sum = mine[(o * 4 + i) * 32];
+            sum = ((keeps ? sum : 0.f) + whole(out_high[o][i], out_low[o][i])) * (i % 2 ? fade1 : fade0);
+            out_high[o][i] = out_low[o][i] = 0;
+          }
+        keeps = started;
+        started = true;
+        reference0 += rise0;
+        reference1 += rise1;
+        sum0 *= fade0;
+        sum1 *= fade1;
+#pragma unroll
+        for (int s = 0; s < FIELDS; s++)
+          score[s][0] -= rise0, score[s][1] -= rise1, score[s][2] -= rise0, score[s][3] -= rise1;
+        weigh();
+      }
     }
-    u32 weights[FIELDS][2];
+    sum0 = new_sum0, sum1 = new_sum1;
+    u32 weights_high[FIELDS], weights_low[FIELDS];  // bytes of query g's
 #pragma unroll
     for (int s = 0; s < FIELDS; s++) {
-      const float2 by = floats(at(scales, s));
+      u32 pair[2];
 #pragma unroll
-      for (int h = 0; h < 2; h++) {
-        const float left = exp2_of(score[s][2 * h]), right = exp2_of(score[s][2 * h + 1]);
-        sum0 += left;
-        sum1 += right;
-        const float scale = h ? by.y : by.x;
-        weights[s][h] = transposed(halves(left * scale, right * scale));
-      }
+      for (int h = 0; h < 2; h++) pair[h] = transposed(prmt(weights[s][h][0], weights[s][h][1], 0x5410));
+      weights_high[s] = prmt(pair[0], pair[1], 0x7531);
+      weights_low[s] = prmt(pair[0], pair[1], 0x6420) ^ 0x80808080u;
     }
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++) {
       uint4 planes[VALUE_BITS];
-      load_planes(planes, words, c, lane);
+      if (c) load_planes(planes, words, c, lane);
+      else for (int p = 0; p < VALUE_BITS; p++) planes[p] = front[p];
 #pragma unroll
-      for (int s = 0; s < FIELDS; s++)
+      for (int s = 0; s < FIELDS; s += 2)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-          const u32 codes = nibbles(planes, i, s), above = above_eight(planes, i, s);
-          u32 a[4];
+          u32 codes[4], above[4], a[4];  // of either row, left field and right one
 #pragma unroll
-          for (int h = 0; h < 2; h++) {
-            const u32 row = codes >> 16 * h, eight = above >> 16 * h;
-            const u32 upper = picked<VALUE_BITS>(value_levels, row, eight, marks);
-            if (VALUE_LONG) {
-              const u32 lower = picked<VALUE_BITS>(value_levels + VALUE_TABLE, row, eight, marks);
-              a[h] = prmt(upper, lower, 0x1504);
-              a[2 + h] = prmt(upper, lower, 0x3726);
-            } else {
-              a[h] = prmt(upper, 0, 0x1404);
-              a[2 + h] = prmt(upper, 0, 0x3424);
-            }
+          for (int n = 0; n < 2; n++) {
+            nibbles(codes + 2 * n, planes, i, s + n);
+            above_eight(above + 2 * n, planes, i, s + n);
           }
-          multiply(out[c * 4 + i], uint4{a[0], a[1], a[2], a[3]}, weights[s][0], weights[s][1]);
+#pragma unroll
+          for (int n = 0; n < 4; n++)
+            a[n] = picked<VALUE_BITS>(value_levels, codes[n], above[n], marks);
+          const int o = c * 4 + i;
+          multiply_unsigned(out_high[o], out_high[o], a, weights_high[s], weights_high[s + 1]);
+          multiply(out_low[o], out_low[o], a, weights_low[s], weights_low[s + 1]);
+          if (VALUE_LONG) {
+#pragma unroll
+            for (int n = 0; n < 4; n++)
+              a[n] = picked<VALUE_BITS>(value_levels + VALUE_TABLE, codes[n], above[n], marks);
+            multiply_unsigned(out_low[o], out_low[o], a, weights_high[s], weights_high[s + 1]);
+          }
         }
     }
-    advance();
+    slot ^= SLOT;
+    sample += WARPS * QUERIES;
   }
 
 #pragma unroll
@@ -554,6 +631,12 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     sum0 += __shfl_xor_sync(~0u, sum0, n);
     sum1 += __shfl_xor_sync(~0u, sum1, n);
   }
+  float last[OPERANDS][4];
+#pragma unroll
+  for (int o = 0; o < OPERANDS; o++)
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+      last[o][i] = (keeps ? kept[(o * 4 + i) * 32 + lane] : 0.f) + whole(out_high[o][i], out_low[o][i]);
   __syncthreads();
   Rows back;
   if (rotates && args.unrotation) load_rows(back, args.unrotation, warp, lane);
@@ -565,7 +648,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   for (int o = 0; o < OPERANDS; o++)
 #pragma unroll
     for (int i = 0; i < 4; i++)
-      parts[(warp * QUERIES + 2 * t + i % 2) * (D + 4) + o * 16 + g + i / 2 * 8] = out[o][i];
+      parts[(warp * QUERIES + 2 * t + i % 2) * (D + 4) + o * 16 + g + i / 2 * 8] = last[o][i];
   if (g == 0) {
     references[warp * QUERIES + 2 * t] = started ? reference0 : LOWEST;
     references[warp * QUERIES + 2 * t + 1] = started ? reference1 : LOWEST;

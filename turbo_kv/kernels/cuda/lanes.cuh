@@ -11,6 +11,26 @@ INLINE u32 prmt(u32 a, u32 b, u32 select) {
   return d;
 }
 
+// A product of halves, since a shift takes the time of two.
+INLINE u32 upper_half(u32 a) {
+  u32 d;
+  asm("dp2a.lo.u32.u32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(0x0100), "r"(0));
+  return d;
+}
+
+INLINE u32 largest_of(u32 a) {  // of all lanes'
+  u32 d;
+  asm("redux.sync.max.u32 %0, %1, -1;" : "=r"(d) : "r"(a));
+  return d;
+}
+
+// What any lane's word has.
+INLINE u32 all_of(u32 a) {
+  u32 d;
+  asm("redux.sync.or.b32 %0, %1, -1;" : "=r"(d) : "r"(a));
+  return d;
+}
+
 INLINE u32 halves(float low, float high) {
   u32 d;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(high), "f"(low));
@@ -36,11 +56,21 @@ INLINE u32 transposed(u32 a) {
   return d;
 }
 
-INLINE void multiply(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+// Whole numbers: d = a b + c, of signed bytes; or of b unsigned.
+INLINE void multiply(u32 (&d)[4], const u32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
   asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+      "{%10,%11,%12,%13};"
+      : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(c[0]), "r"(c[1]),
+        "r"(c[2]), "r"(c[3]));
+}
+
+INLINE void multiply_unsigned(u32 (&d)[4], const u32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.u8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%10,%11,%12,%13};"
+      : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(c[0]), "r"(c[1]),
+        "r"(c[2]), "r"(c[3]));
 }
 
 INLINE void multiply(float (&c)[4], const uint4& a, u32 b0, u32 b1) {
