@@ -154,6 +154,38 @@ def test_the_newest_tokens_are_attended_beside_the_pages(newest):
     assert error(case.attend(), reference.attention(case.queries, case.states)) < 1e-3
 
 
+@pytest.mark.parametrize("falling", [False, True])
+@pytest.mark.parametrize("scaling", [0.001, 0.4, 3.0])
+def test_scores_and_values_of_any_size_are_attended(scaling, falling):
+    """Scores of a page lie up to hundreds of bits above or below those of the page before."""
+    case = Case(1000)
+    sizes = torch.logspace(-2, 2, 1000, device=DEVICE).half()
+    sizes = sizes.flip(0) if falling else sizes
+    for side in (case.states.keys, case.states.values):
+        side.scales.mul_(sizes)
+    pages = [
+        roomy(*each) for each in zip((case.states.keys, case.states.values), SIDES, strict=True)
+    ]
+    got = case.attention(*case.table)(case.queries, *pages, case.center, scaling=scaling)
+    exact = reference.attention(case.queries, case.states, scaling=scaling)
+    assert error(got, exact) < 5e-3
+
+
+def test_a_token_that_outweighs_the_others_hides_none():
+    """All others together weigh as much as the first, each of them 2^-10 of it."""
+    case = Case(1025)
+    case.states.keys.scales[:, :, 1:] *= 1e-3
+    first = case.states.restore()[0][:, :, 0]  # (B, H_kv, D)
+    case.queries = first.repeat_interleave(7, 1).unsqueeze(2)
+    scaling = (6.9 / first.square().sum(-1).mean()).item()
+    pages = [
+        roomy(*each) for each in zip((case.states.keys, case.states.values), SIDES, strict=True)
+    ]
+    got = case.attention()(case.queries, *pages, scaling=scaling)
+    exact = reference.attention(case.queries, replace(case.states, center=None), scaling=scaling)
+    assert error(got, exact) < 2e-3
+
+
 def test_how_work_is_split_changes_nothing():
     case = Case(400, groups=2)
     whole = case.attend(Launch(splits=1))

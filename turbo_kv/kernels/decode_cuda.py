@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from turbo_kv.kernels import compiled_cuda, mean_samples
-from turbo_kv.kernels.levels import Codes, integers
+from turbo_kv.kernels.levels import integers
 from turbo_kv.kernels.native import address
 from turbo_kv.kernels.pages import PAGE, Pages, channel_order
 from turbo_kv.quant.centering import Center
 
 WARPS = {64: 4, 128: 8}  # head_dim -> of a program; each takes every WARPS-th page
 PROGRAMS = {64: 3, 128: 1}  # head_dim -> that one multiprocessor is given at once
-REGISTERS = {64: 168, 128: 232}  # head_dim -> of a thread, at most; some are left to other launches
+REGISTERS = {64: 168, 128: 232}  # head_dim -> of a thread, at most,
+FEWER = {64: 168, 128: 192}  # and where many splits are combined, which begins beside them
 FEW_PAGES = 16  # of a program; with fewer each, one program a multiprocessor is faster
 LEAST_PAGES = 4  # of a program
 FREE_SPLITS = 16  # that cost next to nothing to combine; where there are more,
@@ -28,6 +29,8 @@ QUERIES = 8
 RAISED_BITS = 0x4B400000  # as attend.cu has it
 SLOTS = 4  # of a warp, for one side of a page each
 DTYPES = {torch.float32: 32, torch.float16: 16, torch.bfloat16: 0}  # as attend.cu numbers them
+
+Side = tuple[Tensor, Tensor, float]
 
 
 class _Arguments(ctypes.Structure):
@@ -45,39 +48,31 @@ class _Arguments(ctypes.Structure):
 class CompiledSplit:
     """The split of one pair of codebooks, and its tables. Raises NotCompiled where there is none.
 
-    centroids: of keys and values. keys, values: how codes are read. matrices: inverse rotations of either
-    side over their peaks, fp16 (D, D). rope: cos and sin as `PagedAttention` takes them, or None.
+    keys, values: centroids (2^bits,), the inverse rotation over its peak, fp16 (D, D), and that.
+    rope: cos and sin as `PagedAttention` takes them, or None.
     """
 
-    def __init__(
-        self,
-        centroids: tuple[Tensor, Tensor],
-        keys: Codes,
-        values: Codes,
-        matrices: tuple[Tensor, Tensor],
-        rope: tuple[Tensor, Tensor] | None,
-    ) -> None:
-        of_keys, of_values = matrices
+    def __init__(self, keys: Side, values: Side, rope: tuple[Tensor, Tensor] | None) -> None:
+        (key_centroids, of_keys, key_peak), (value_centroids, of_values, value_peak) = keys, values
         self.device, self.head_dim = of_keys.device, len(of_keys)
         compiled_cuda.check(self.device)
         order = channel_order(self.head_dim).to(self.device)
         self.matrices = of_keys[order].contiguous(), of_values[order].T.contiguous()
-        key_words, keys_long, gain = integers(centroids[0])
-        self.key_unit = gain * keys.peak
-        value_words, values_long, gain = integers(centroids[1])
-        self.gain = gain * values.peak
+        key_words, keys_long, gain = integers(key_centroids)
+        self.key_unit = gain * key_peak
+        value_words, values_long, gain = integers(value_centroids)
+        self.gain = gain * value_peak
         self._processors = torch.cuda.get_device_properties(self.device).multi_processor_count
         every = [*key_words, *value_words, 0xFF00, *4 * [RAISED_BITS]]
         alike = torch.tensor(every, dtype=torch.int32, device=self.device)
         self.levels = alike.repeat_interleave(32)  # what lanes share, ptxas would move about
         self.shape = {
             "D": self.head_dim,
-            "KEY_BITS": keys.bits,
-            "VALUE_BITS": values.bits,
+            "KEY_BITS": len(key_centroids).bit_length() - 1,
+            "VALUE_BITS": len(value_centroids).bit_length() - 1,
             "KEY_LONG": int(keys_long),
             "VALUE_LONG": int(values_long),
             "WARPS": WARPS[self.head_dim],
-            "REGISTERS": REGISTERS[self.head_dim],
         }
         self.fast, self.tables = 0, (None,) * 6
         if rope is not None:
@@ -140,6 +135,7 @@ class CompiledSplit:
             *(rotation, unrotation, *means, *self.tables, self.levels, outputs, sums, attended),
         )
         shape = self.shape | {
+            "REGISTERS": (FEWER if splits > FREE_SPLITS else REGISTERS)[self.head_dim],
             "FAST": fast,
             "QUERY": DTYPES[queries.dtype],
             "CENTRED": int(center is not None),
@@ -161,12 +157,11 @@ class CompiledSplit:
         width, warps = self.head_dim, WARPS[self.head_dim]
         bits = max(self.shape["KEY_BITS"], self.shape["VALUE_BITS"])
         ring = warps * SLOTS * (8 * width * bits + 2 * PAGE)
-        table = 4 * fast // 8 * 32 * 16
+        tables = 4 * fast // 8 * 32 * 16 + 4 * 32 * 8 + fast * 8
         products = QUERIES * (width // 2 + 2) * 8
-        rotated = (QUERIES * width + 8) * 4
-        kept = warps * QUERIES * width * 4
-        asked = 2 * width // 64 * 32 * 16 + 4 * 32 * 8 + (1 + 8 * warps) * fast * 8
+        rotated = (QUERIES * width + 8) * 4 + 16 * width
+        aside = warps * QUERIES * width * 4
         block, nodes = mean_samples.BLOCK, len(mean_samples.NODES)
         samples = -(-(pages + nodes + block) // block) * block * QUERIES * 4 if fast else 0
         last = (warps * (width + 4 + 2) + width) * QUERIES * 4
-        return max(ring + table + products + rotated + kept + asked + samples, last)
+        return max(ring + tables + products + rotated + aside + samples, last)

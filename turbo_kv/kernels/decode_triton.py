@@ -93,10 +93,10 @@ class PagedAttention:
         self.cos, self.sin, self.table = cos, sin, None
         self.compiled = None
         if self.launch.compiled and why_not_cuda_c(self.device) is None:
-            books = key_quantizer.codebook.centroids, value_quantizer.codebook.centroids
             rope = None if cos is None else (cos.contiguous(), sin.contiguous())
-            matrices = self.key_matrix, self.value_matrix
-            self.compiled = CompiledSplit(books, self.keys, self.values, matrices, rope)
+            keys = key_quantizer.codebook.centroids, self.key_matrix, self.keys.peak
+            values = value_quantizer.codebook.centroids, self.value_matrix, self.values.peak
+            self.compiled = CompiledSplit(keys, values, rope)
         elif cos is not None:
             self.table = phase_table(cos, sin)
 

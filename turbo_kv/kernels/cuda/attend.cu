@@ -2,11 +2,12 @@
 // shape: D, KEY_BITS, VALUE_BITS, whether levels take two bytes (KEY_LONG, VALUE_LONG), FAST pairs,
 // the width of a QUERY's floats or 0 for bf16, CENTRED, PADDED, WARPS of a program and REGISTERS.
 //
-// A warp owns every WARPS-th page of its program's run, and its words go through a ring of three
-// slots in shared memory, each lane's to where that lane reads them. Levels of keys are bytes and a
-// query is integers of 16 bits, 256 a + b, of one step for a program's queries, so the matrix unit
-// multiplies the bytes that `prmt` picks. Levels of values are fp16, upper bytes first. What the mean adds to scores is smooth in
-// the token for slow pairs of RoPE, so it is sampled once a page and interpolated from eight
+// A warp owns every WARPS-th page of its program's run, and its words go through two slots a side
+// in shared memory, each lane's to where that lane reads them. Levels are bytes that `prmt` picks,
+// and what they are multiplied by is whole numbers of 16 bits, 256 a + b: queries, of one step for
+// a program, and weights of tokens times scales, of one reference until they outgrow it or fall too
+// far below it, when outputs so far are put aside as fp32. What the mean adds to scores is smooth
+// in the token for slow pairs of RoPE, so it is sampled once a page and interpolated from eight
 // samples; the FAST first pairs are turned from page to page (mean_samples.py). Knows no quantizer
 // and no cache.
 
@@ -27,8 +28,9 @@ constexpr int BLOCK = 16;             // samples that are made at once
 constexpr float EMPTY = -1e30f, LOWEST = -1e20f;
 constexpr float RAISED = 12582912.f;  // 1.5 · 2^23: what is added to it counts in its lower bits
 constexpr u32 RAISED_BITS = 0x4B400000, ABOVE_16_BITS = ~0x4B40FFFFu;
-constexpr float AIM = 12.f;      // log2 of the largest weight when a reference is chosen
-constexpr float FALLS = -5.f;    // from there to what 16 bits hold well
+constexpr float AIM = 12.f;      // log2 of a page's largest weight when a reference is chosen
+constexpr float FALLS = -5.f;    // from there to 128, the least that it may be
+constexpr float DEEPEST = 60.f;  // bits below what was summed up at which a reference stays
 
 struct Arguments {
   const void* queries;       // (heads, groups, D)
@@ -207,11 +209,17 @@ INLINE float sum_of(u32 x, u32 y) {
   return __uint_as_float(y) * (1.f / 256.f) + without;
 }
 
-// What a reference has to rise by, or to fall, for a page whose largest weight lies `most` above AIM.
+INLINE float largest_of_tokens(float x) {  // of a query, in all lanes
+#pragma unroll
+  for (int n = 4; n < 32; n *= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, n));
+  return x;
+}
+
+// What a reference rises by, or falls, for a page whose largest weight lies `most` above AIM.
+// sum: of weights so far, some lane's.
 INLINE float rise(float most, float sum, bool started) {
-  if (!started) return most;
-  if (most > FALLS && most <= 0.f) return 0.f;
-  return fmaxf(most, log2f(sum) - 60.f);  // far below what was seen it stays
+  if (started && most > FALLS && most <= 0.f) return 0.f;
+  return fmaxf(most, log2f(sum) - DEEPEST);
 }
 
 INLINE float2 turned(float2 z, float2 by) {  // conj(z e^(iθ)), as (real, imag) of mean_phases.py
@@ -226,14 +234,13 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   float2* const z = (float2*)(fast_table + FIELDS * FAST_STEPS * 32);
   float* const rotated = (float*)(z + QUERIES * ROW);
   float* const largest = rotated + QUERIES * D;   // of each warp
-  float* const later = largest + 8;               // (WARPS, D / 16, 4, 32)
-  uint4* const asked = (uint4*)(later + WARPS * QUERIES * D);  // bytes of queries, (2, D / 64, 32)
+  float* const all_aside = largest + 8;           // (WARPS, D / 16, 4, 32)
+  uint4* const asked = (uint4*)(all_aside + WARPS * QUERIES * D);  // a and b, (2, D / 64, 32)
   uint2* const slow_table = (uint2*)(asked + 2 * CHUNKS * 32);
   float2* const step_table = (float2*)(slow_table + FIELDS * 32);
-  float2 turning[FAST / 4 + 1];
-  float* const samples = (float*)(step_table + FAST + WARPS * FAST * 8);  // (blocks of 16, 8)
+  float* const samples = (float*)(step_table + FAST);  // (blocks of 16, 8)
+  float* const aside = all_aside + warp * (OPERANDS * 128) + lane;  // outputs of this lane
 
-  
   const int head = blockIdx.x, split = blockIdx.y, splits = gridDim.y;
 
   // Constants, while the launch before this one still runs.
@@ -268,7 +275,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 #pragma unroll
     for (int k = 0; k < D / 32; k++) eight_of(queries[k], args.queries, row + 32 * k + 8 * t);
   }
-  constexpr int PRODUCTS = (QUERIES * PAIRS + THREADS - 1) / THREADS;  // z that a thread makes
+  constexpr int PRODUCTS = QUERIES * PAIRS / THREADS;  // z that a thread makes
   float left[PRODUCTS] = {}, right[PRODUCTS] = {}, mean_left[PRODUCTS], mean_right[PRODUCTS];
   if (CENTRED) {
 #pragma unroll
@@ -330,7 +337,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       }
   };
   load_samples();
-  float2 turn[FAST / 4 + 1];
+  float2 turn[FAST / 4 + 1], turning[FAST / 4 + 1];  // z of fast pairs at the middle of a page
   if (CENTRED && page < end) {
     const long middle = (long)(page * PAGE + PAGE / 2) * D;
 #pragma unroll
@@ -358,7 +365,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 #pragma unroll
     for (int i = 0; i < PRODUCTS; i++) {
       const int n = threadIdx.x + i * THREADS, query = n / PAIRS, pair = n % PAIRS;
-      if (query < QUERIES) z[query * ROW + pair] = {left[i] * mean_left[i] + right[i] * mean_right[i],
+      z[query * ROW + pair] = {left[i] * mean_left[i] + right[i] * mean_right[i],
                                right[i] * mean_left[i] - left[i] * mean_right[i]};
     }
   __syncthreads();
@@ -415,10 +422,9 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   __syncthreads();
 
   u32 out_high[OPERANDS][4] = {}, out_low[OPERANDS][4] = {};
-  float* const kept = later + warp * (OPERANDS * 128);  // of outputs, from before the reference
   float sum0 = 0.f, sum1 = 0.f;              // of queries 2t and 2t + 1, as all that follows
   float reference0 = 0.f, reference1 = 0.f;  // weights are 2^(score - reference)
-  bool started = false, keeps = false;       // references are those of a token, outputs are kept
+  bool any_aside = false;
   u32 slot = 0;                              // of keys; that of values lies two on
   const float* sample = samples + (page - sampled + BEFORE) * QUERIES;
 #pragma unroll 1
@@ -536,8 +542,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         }
       }
     };
-    uint4 front[VALUE_BITS];
-    load_planes(front, words, 0, lane);
+    uint4 planes[VALUE_BITS];
+    load_planes(planes, words, 0, lane);
     weigh();
     // Of every query some weight is to be 128 at least, and none above 16 bits.
     const u32 reached = (bits0 & 0xFF00 ? 1 << 2 * t : 0) | (bits1 & 0xFF00 ? 2 << 2 * t : 0);
@@ -553,26 +559,25 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
           most1 = fmaxf(most1, score[s][2 * h + 1] + size);
         }
       }
-#pragma unroll
-      for (int n = 4; n < 32; n *= 2) {
-        most0 = fmaxf(most0, __shfl_xor_sync(~0u, most0, n));
-        most1 = fmaxf(most1, __shfl_xor_sync(~0u, most1, n));
-      }
+      most0 = largest_of_tokens(most0);
+      most1 = largest_of_tokens(most1);
       if (most0 > LOWEST) {  // not all of the page is masked
-        const float rise0 = rise(most0, sum0, started), rise1 = rise(most1, sum1, started);
+        const bool started = page - WARPS >= begin;  // the reference has served a page
+        const float rise0 = rise(most0, largest_of_tokens(sum0), started);
+        const float rise1 = rise(most1, largest_of_tokens(sum1), started);
         const float fade0 = exp2_of(-rise0), fade1 = exp2_of(-rise1);
-        float* const mine = kept + lane;
-        if (started)
+        if (started) {
 #pragma unroll
-        for (int o = 0; o < OPERANDS; o++)
+          for (int o = 0; o < OPERANDS; o++)
 #pragma unroll
-          for (int i = 0; i < 4; i++) {
-            float& sum = mine[(o * 4 + i) * 32];
-            sum = ((keeps ? sum : 0.f) + whole(out_high[o][i], out_low[o][i])) * (i % 2 ? fade1 : fade0);
-            out_high[o][i] = out_low[o][i] = 0;
-          }
-        keeps = started;
-        started = true;
+            for (int i = 0; i < 4; i++) {
+              float& sum = aside[(o * 4 + i) * 32];
+              sum = (any_aside ? sum : 0.f) + whole(out_high[o][i], out_low[o][i]);
+              sum *= i % 2 ? fade1 : fade0;
+              out_high[o][i] = out_low[o][i] = 0;
+            }
+          any_aside = true;
+        }
         reference0 += rise0;
         reference1 += rise1;
         sum0 *= fade0;
@@ -584,20 +589,19 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       }
     }
     sum0 = new_sum0, sum1 = new_sum1;
-    u32 weights_high[FIELDS], weights_low[FIELDS];  // bytes of query g's
+    u32 weights_high[FIELDS], weights_low[FIELDS];  // bytes a and b of query g's
 #pragma unroll
     for (int s = 0; s < FIELDS; s++) {
       u32 pair[2];
 #pragma unroll
-      for (int h = 0; h < 2; h++) pair[h] = transposed(prmt(weights[s][h][0], weights[s][h][1], 0x5410));
+      for (int h = 0; h < 2; h++)
+        pair[h] = transposed(prmt(weights[s][h][0], weights[s][h][1], 0x5410));
       weights_high[s] = prmt(pair[0], pair[1], 0x7531);
       weights_low[s] = prmt(pair[0], pair[1], 0x6420) ^ 0x80808080u;
     }
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++) {
-      uint4 planes[VALUE_BITS];
       if (c) load_planes(planes, words, c, lane);
-      else for (int p = 0; p < VALUE_BITS; p++) planes[p] = front[p];
 #pragma unroll
       for (int s = 0; s < FIELDS; s += 2)
 #pragma unroll
@@ -636,7 +640,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   for (int o = 0; o < OPERANDS; o++)
 #pragma unroll
     for (int i = 0; i < 4; i++)
-      last[o][i] = (keeps ? kept[(o * 4 + i) * 32 + lane] : 0.f) + whole(out_high[o][i], out_low[o][i]);
+      last[o][i] =
+          (any_aside ? aside[(o * 4 + i) * 32] : 0.f) + whole(out_high[o][i], out_low[o][i]);
   __syncthreads();
   Rows back;
   if (rotates && args.unrotation) load_rows(back, args.unrotation, warp, lane);
@@ -650,8 +655,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     for (int i = 0; i < 4; i++)
       parts[(warp * QUERIES + 2 * t + i % 2) * (D + 4) + o * 16 + g + i / 2 * 8] = last[o][i];
   if (g == 0) {
-    references[warp * QUERIES + 2 * t] = started ? reference0 : LOWEST;
-    references[warp * QUERIES + 2 * t + 1] = started ? reference1 : LOWEST;
+    references[warp * QUERIES + 2 * t] = sum0 > 0.f ? reference0 : LOWEST;
+    references[warp * QUERIES + 2 * t + 1] = sum1 > 0.f ? reference1 : LOWEST;
     sums[warp * QUERIES + 2 * t] = sum0;
     sums[warp * QUERIES + 2 * t + 1] = sum1;
   }
