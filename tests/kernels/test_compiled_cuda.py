@@ -16,12 +16,12 @@ from turbo_kv.kernels.choose import why_not_cuda_c
 from turbo_kv.kernels.decode_cuda import MOST_PAGES, REGISTERS, WARPS, CompiledSplit
 
 SHAPES = [
-    (128, 3, 0, 24, 2.6),
-    (128, 3, 1, 24, 2.9),
-    (128, 2, 1, 24, 2.8),
-    (128, 4, 1, 32, 3.8),
-    (64, 3, 0, 16, 3.6),
-    (64, 4, 1, 24, 4.7),
+    (128, 3, 0, 16, 2.6),
+    (128, 3, 1, 16, 2.9),
+    (128, 2, 1, 16, 2.8),
+    (128, 4, 1, 24, 3.8),
+    (64, 3, 0, 8, 3.6),
+    (64, 4, 1, 16, 4.7),
 ]  # head_dim, bits, whether levels take two bytes, fast pairs, most instructions a value: a third
 # of them are for a change of reference, which is rare
 

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from turbo_kv.kernels import mean_samples
 from turbo_kv.kernels.pages import PAGE
@@ -29,7 +31,7 @@ def test_sampled_and_turned_pairs_add_up_to_every_pair(head_dim, theta):
     within = mean_samples.fast_table(cos, sin, fast).double()  # field, step, row, t, .., half, 2
     within = within.permute(0, 5, 2, 3, 1, 4, 6).reshape(PAGE, fast, 2)
     weights = mean_samples.slow_table(torch.device("cpu")).double()
-    weights = weights.permute(0, 3, 1, 2, 4).reshape(PAGE, -1)
+    weights = weights.permute(0, 4, 1, 3, 2, 5).reshape(PAGE, -1)
     parts = mean_samples.sample_table(cos, sin, fast).double().sum(2)  # block, step, row, t, ..
     parts = parts.permute(0, 5, 2, 1, 4, 3, 6).reshape(-1, head_dim // 2 - fast, 2)
     samples = (parts * z[fast:]).sum((1, 2))
@@ -47,10 +49,11 @@ def turned(z, cos, sin):
     return torch.stack((z[:, 0] * cos + z[:, 1] * sin, z[:, 1] * cos - z[:, 0] * sin), 1)
 
 
-def test_a_polynomial_is_interpolated_without_error():
-    weights = mean_samples.slow_table(torch.device("cpu")).double()
-    weights = weights.permute(0, 3, 1, 2, 4).reshape(PAGE, -1)
-    place = (torch.arange(PAGE) - PAGE // 2).double() / PAGE
-    for degree in range(8):
-        got = weights @ mean_samples.NODES.double() ** degree
-        assert (got - place**degree).abs().max() < 2e-3 * 4.0**degree
+@given(st.floats(-mean_samples.SMOOTH, mean_samples.SMOOTH))
+def test_whatever_turns_slowly_enough_is_interpolated(angle):
+    weights = mean_samples._weights((torch.arange(PAGE) - PAGE // 2).double() / PAGE)
+    nodes = torch.polar(torch.ones(16).double(), angle * mean_samples.NODES.double())
+    place = angle * (torch.arange(PAGE) - PAGE // 2).double() / PAGE
+    got = weights.to(torch.cdouble) @ nodes
+    assert (got - torch.polar(torch.ones(PAGE).double(), place)).abs().max() < 6e-5
+    assert torch.allclose(weights.sum(1), torch.ones(PAGE).double())

@@ -157,7 +157,7 @@ class CompiledSplit:
         width, warps = self.head_dim, WARPS[self.head_dim]
         bits = max(self.shape["KEY_BITS"], self.shape["VALUE_BITS"])
         ring = warps * SLOTS * (8 * width * bits + 2 * PAGE)
-        tables = 4 * fast // 8 * 32 * 16 + 4 * 32 * 8 + fast * 8
+        tables = 4 * fast // 8 * 32 * 16 + 4 * 32 * 16 + fast * 8
         products = QUERIES * (width // 2 + 2) * 8
         rotated = (QUERIES * width + 8) * 4 + 16 * width
         aside = warps * QUERIES * width * 4

@@ -2,11 +2,12 @@
 
 With z = conj(q) μ for every RoPE pair, q · R(j) μ = Σ Re(z_p) cos θ_p j + Im(z_p) sin θ_p j. Pairs
 are fast or slow. A slow pair turns by at most SMOOTH within a page, so the sum over slow pairs is
-sampled at the middle of every page in fp32 and interpolated by the polynomial through NODES
-samples, whose own error is below 1e-5 of those pairs' size; differences between samples go as fp16,
-whose rounding is more. Fast pairs are turned from page to page, and a small product with the
-cosines and sines of a page's tokens adds them. Tables hold fp16 numbers where the matrix unit
-multiplies them, each in the order in which its lanes hold an operand. Does not know codes.
+sampled at the middle of every page in fp32 and interpolated from the samples of NODES with the
+weights that are best, by least squares, for all angles up to SMOOTH; their own error is below 6e-5
+of those pairs' size, and differences between samples go as fp16, whose rounding is more. Fast pairs
+are turned from page to page, and a small product with the cosines and sines of a page's tokens adds
+them. Tables hold fp16 numbers where the matrix unit multiplies them, each in the order in which its
+lanes hold an operand. Does not know codes.
 """
 
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from turbo_kv.kernels.pages import FIELDS, PAGE
 
-SMOOTH = 0.5  # radians
-NODES = torch.arange(-3, 5)  # pages, counted from the one that is interpolated
+SMOOTH = 2.05  # radians
+ANGLES = 400  # up to SMOOTH that weights are fitted to
+NODES = torch.arange(-7, 9)  # pages, counted from the one that is interpolated
 STEP = 8  # pairs that one product of the matrix unit takes
 BLOCK = 16  # samples that one product makes
 
@@ -47,10 +49,10 @@ def step_table(cos: Tensor, sin: Tensor, fast: int, pages: int) -> Tensor:
 
 
 def slow_table(device: torch.device) -> Tensor:
-    """Weights of the NODES for a page's tokens, fp16 (4 fields, 8 rows, 4, 2 row halves, 2)."""
+    """Weights of the NODES for a page's tokens, fp16 (4 fields, 8 rows, 4, 2, 2 row halves, 2)."""
     place = (torch.arange(PAGE).double() - PAGE // 2) / PAGE
-    weights = _lagrange(place).view(FIELDS, 2, 8, 4, 2)  # field, row half, row, t, next node
-    return weights.permute(0, 2, 3, 1, 4).half().contiguous().to(device)
+    split = _weights(place).view(FIELDS, 2, 8, 2, 4, 2)  # field, row half, row, half, t, next node
+    return split.permute(0, 2, 4, 3, 1, 5).half().contiguous().to(device)
 
 
 def sample_table(cos: Tensor, sin: Tensor, fast: int) -> Tensor:
@@ -88,11 +90,22 @@ def _cos_sin(angles: Tensor) -> Tensor:
     return torch.stack((angles.cos(), angles.sin()), -1)
 
 
-def _lagrange(place: Tensor) -> Tensor:
-    """Weights (·, NODES) that give every polynomial through the NODES its value at `place`."""
-    nodes = NODES.double()
-    weights = torch.ones(len(place), len(nodes), dtype=torch.double)
-    for m, node in enumerate(nodes):
-        for other in nodes[nodes != node]:
-            weights[:, m] *= (place - other) / (node - other)
+def _weights(place: Tensor) -> Tensor:
+    """Weights (·, NODES) for values at `place`; those of a place add up to 1.
+
+    What is fitted is differences from the node at 0, as the kernel interpolates them.
+    """
+    angle = (
+        SMOOTH * torch.linspace(0, torch.pi / 2, ANGLES).double().cos()
+    )  # denser where it is hard
+    others = NODES[NODES != 0].double()
+
+    def turns(at: Tensor) -> Tensor:
+        turned = torch.outer(angle, at)
+        return torch.cat((turned.cos() - 1, turned.sin()))
+
+    found = torch.linalg.lstsq(turns(others), turns(place), rcond=1e-13, driver="gelsd").solution.T
+    weights = torch.zeros(len(place), len(NODES), dtype=torch.double)
+    weights[:, NODES != 0] = found
+    weights[:, NODES == 0] = 1 - found.sum(1, keepdim=True)
     return weights

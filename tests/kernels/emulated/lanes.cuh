@@ -209,11 +209,6 @@ INLINE void multiply(float (&c)[4], const uint4& a, u32 b0, u32 b1) {
   product<2, 16, float, double>(c, left, b, half_of, half_of);
 }
 
-INLINE void multiply(float (&c)[4], const uint2& a, u32 b) {
-  const u32 left[] = {a.x, a.y};
-  product<2, 8, float, double>(c, left, &b, half_of, half_of);
-}
-
 INLINE u32 address(const void* p) { return (u32)((const char*)p - shared); }
 
 static void perform(std::vector<Copy>& copies) {

@@ -7,7 +7,7 @@
 // and what they are multiplied by is whole numbers of 16 bits, 256 a + b: queries, of one step for
 // a program, and weights of tokens times scales, of one reference until they outgrow it or fall too
 // far below it, when outputs so far are put aside as fp32. What the mean adds to scores is smooth
-// in the token for slow pairs of RoPE, so it is sampled once a page and interpolated from eight
+// in the token for slow pairs of RoPE, so it is sampled once a page and interpolated from 16
 // samples; the FAST first pairs are turned from page to page (mean_samples.py). Knows no quantizer
 // and no cache.
 
@@ -23,7 +23,7 @@ constexpr int RING = 4 * SLOT;  // of keys, then of values, two each
 constexpr int PAIRS = D / 2;
 constexpr int ROW = PAIRS + 2;  // of z, so that queries lie in different banks
 constexpr int FAST_STEPS = FAST / 8, SLOW_STEPS = (PAIRS - FAST) / 8;  // of the matrix unit
-constexpr int BEFORE = 3, AFTER = 4;  // samples beside a page's own that it is interpolated from
+constexpr int BEFORE = 7, AFTER = 8;  // samples beside a page's own that it is interpolated from
 constexpr int BLOCK = 16;             // samples that are made at once
 constexpr float EMPTY = -1e30f, LOWEST = -1e20f;
 constexpr float RAISED = 12582912.f;  // 1.5 · 2^23: what is added to it counts in its lower bits
@@ -46,7 +46,7 @@ struct Arguments {
   const u16* value_mean;
   const float2* step;        // (FAST), what fast pairs turn by from one page of a warp to the next
   const uint4* fast_table;   // (FIELDS, FAST_STEPS, 32)
-  const uint2* slow_table;   // (FIELDS, 32)
+  const uint4* slow_table;   // (FIELDS, 32)
   const uint4* sample_table; // (blocks, SLOW_STEPS, 2, 32)
   const float* cos;          // (tokens, D)
   const float* sin;
@@ -236,7 +236,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   float* const largest = rotated + QUERIES * D;   // of each warp
   float* const all_aside = largest + 8;           // (WARPS, D / 16, 4, 32)
   uint4* const asked = (uint4*)(all_aside + WARPS * QUERIES * D);  // a and b, (2, D / 64, 32)
-  uint2* const slow_table = (uint2*)(asked + 2 * CHUNKS * 32);
+  uint4* const slow_table = asked + 2 * CHUNKS * 32;
   float2* const step_table = (float2*)(slow_table + FIELDS * 32);
   float* const samples = (float*)(step_table + FAST);  // (blocks of 16, 8)
   float* const aside = all_aside + warp * (OPERANDS * 128) + lane;  // outputs of this lane
@@ -441,11 +441,12 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       const float2 base = *(const float2*)(sample + 2 * t);
       const float own = sample[g];
       const float* const node = sample + (2 * t - BEFORE) * QUERIES + g;
-      const u32 beside = halves(node[0] - own, node[QUERIES] - own);
+      const u32 left = halves(node[0] - own, node[QUERIES] - own);
+      const u32 right = halves(node[8 * QUERIES] - own, node[9 * QUERIES] - own);
 #pragma unroll
       for (int s = 0; s < FIELDS; s++) {
         score[s][0] += base.x, score[s][1] += base.y, score[s][2] += base.x, score[s][3] += base.y;
-        multiply(score[s], slow_table[s * 32 + lane], beside);
+        multiply(score[s], slow_table[s * 32 + lane], left, right);
       }
 #pragma unroll
       for (int k = 0; k < FAST_STEPS; k++) {

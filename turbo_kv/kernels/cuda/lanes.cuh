@@ -80,12 +80,6 @@ INLINE void multiply(float (&c)[4], const uint4& a, u32 b0, u32 b1) {
       : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
 }
 
-INLINE void multiply(float (&c)[4], const uint2& a, u32 b) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
-      "{%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a.x), "r"(a.y), "r"(b));
-}
-
 INLINE u32 address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
 template <int OFFSET> INLINE void copy16(u32 to, const void* from) {
