@@ -95,9 +95,8 @@ def _weights(place: Tensor) -> Tensor:
 
     What is fitted is differences from the node at 0, as the kernel interpolates them.
     """
-    angle = (
-        SMOOTH * torch.linspace(0, torch.pi / 2, ANGLES).double().cos()
-    )  # denser where it is hard
+    quarter = torch.linspace(0, torch.pi / 2, ANGLES).double()
+    angle = SMOOTH * quarter.cos()  # denser where it is hard
     others = NODES[NODES != 0].double()
 
     def turns(at: Tensor) -> Tensor:

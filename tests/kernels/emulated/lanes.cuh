@@ -133,7 +133,7 @@ template <class F> static u32 reduced(u32 a, F both) {
   });
 }
 
-INLINE u32 all_of(u32 a) { return reduced(a, [](u32 x, u32 y) { return x | y; }); }
+INLINE u32 any_bits(u32 a) { return reduced(a, [](u32 x, u32 y) { return x | y; }); }
 INLINE u32 largest_of(u32 a) { return reduced(a, [](u32 x, u32 y) { return std::max(x, y); }); }
 
 INLINE u32 halves(float low, float high) { return float_as_half(high) << 16 | float_as_half(low); }

@@ -66,7 +66,7 @@ template <int BYTES> INLINE void copy_rows(u32 to, const void* from) {  // a war
 }
 
 // Words and scales of one side of a page, on their way to a slot. Lanes of a row copy its scales
-// alike, so that no lane waits for another's.
+// alike, so that no lane waits for another's; before a slot is filled again they have voted.
 template <int BYTES>
 INLINE void fetch(u32 slot, const char* words, const char* scales, int lane) {
   copy_rows<BYTES>(slot + lane * 16, words);
@@ -216,7 +216,7 @@ INLINE float largest_of_tokens(float x) {  // of a query, in all lanes
 }
 
 // What a reference rises by, or falls, for a page whose largest weight lies `most` above AIM.
-// sum: of weights so far, some lane's.
+// sum: of weights so far, the largest of a lane.
 INLINE float rise(float most, float sum, bool started) {
   if (started && most > FALLS && most <= 0.f) return 0.f;
   return fmaxf(most, log2f(sum) - DEEPEST);
@@ -315,7 +315,6 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     commit();
   };
   const auto fetch_values = [&](u32 slot, bool there) {
-    __syncwarp();  // lanes have read the scales of keys that they share; of values, they met since
     if (there) fetch<VALUE_BYTES>(slot, next_values, next_value_scales, lane);
     next_values += WARPS * VALUE_BYTES;
     next_value_scales += WARPS * PAGE * 2;
@@ -385,8 +384,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
                         __float2int_rn(right.x * steps), __float2int_rn(right.y * steps)};
       u32* const to = (u32*)(asked + o / 4 * 32 + lane) + o % 4;
       to[CHUNKS * 128] = prmt(prmt(q[0], q[1], 0x0040), prmt(q[2], q[3], 0x0040), 0x5410);
-      to[0] = prmt(prmt(q[0] + 128, q[1] + 128, 0x0051),
-                           prmt(q[2] + 128, q[3] + 128, 0x0051), 0x5410);
+      to[0] = prmt(prmt(q[0] + 128, q[1] + 128, 0x0051), prmt(q[2] + 128, q[3] + 128, 0x0051),
+                   0x5410);
     }
   }
   if (CENTRED) {
@@ -548,7 +547,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     weigh();
     // Of every query some weight is to be 128 at least, and none above 16 bits.
     const u32 reached = (bits0 & 0xFF00 ? 1 << 2 * t : 0) | (bits1 & 0xFF00 ? 2 << 2 * t : 0);
-    if (__builtin_expect(all_of(reached | ((bits0 | bits1) & ABOVE_16_BITS)) != 255, 0)) {
+    if (__builtin_expect(any_bits(reached | ((bits0 | bits1) & ABOVE_16_BITS)) != 255, 0)) {
       float most0 = EMPTY, most1 = EMPTY;
 #pragma unroll
       for (int s = 0; s < FIELDS; s++) {

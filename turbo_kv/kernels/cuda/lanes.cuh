@@ -25,7 +25,7 @@ INLINE u32 largest_of(u32 a) {  // of all lanes'
 }
 
 // What any lane's word has.
-INLINE u32 all_of(u32 a) {
+INLINE u32 any_bits(u32 a) {
   u32 d;
   asm("redux.sync.or.b32 %0, %1, -1;" : "=r"(d) : "r"(a));
   return d;
