@@ -17,7 +17,7 @@ from turbo_kv.quant.centering import Center
 
 WARPS = {64: 4, 128: 8}  # head_dim -> of a program; each takes every WARPS-th page
 PROGRAMS = {64: 3, 128: 1}  # head_dim -> that one multiprocessor is given at once
-REGISTERS = {64: 168, 128: 232}  # head_dim -> of a thread, at most,
+REGISTERS = {64: 168, 128: 240}  # head_dim -> of a thread, at most,
 FEWER = {64: 168, 128: 192}  # and where many splits are combined, which begins beside them
 FEW_PAGES = 16  # of a program; with fewer each, one program a multiprocessor is faster
 LEAST_PAGES = 4  # of a program
