@@ -1,6 +1,7 @@
-"""The kernel in CUDA C: who compiles it, who does not and why, and its code for sm_90 as a gate.
+"""Kernels in CUDA C: who compiles them, who does not and why, and their code for sm_90 as a gate.
 
-What it computes is tested in test_decode_triton.py, by a GPU or emulated.
+What they compute is tested in test_decode_triton.py and test_quantize_triton.py, by a GPU or
+emulated.
 """
 
 import re
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turbo_kv.kernels import compiled_cuda
+from turbo_kv.kernels import compiled_cuda, quantize_cuda
 from turbo_kv.kernels.choose import why_not_cuda_c
 from turbo_kv.kernels.decode_cuda import MOST_PAGES, REGISTERS, WARPS, CompiledSplit
 
@@ -26,6 +27,15 @@ SHAPES = [
 # of them are for a change of reference, which is rare
 
 
+CODED = [
+    (128, 3, 3, 17, 23),
+    (128, 2, 1, 14, 20),
+    (128, 4, 7, 21.5, 27.5),
+    (64, 3, 3, 18.5, 23.5),
+    (64, 4, 8, 24.5, 29),
+]  # head_dim, bits, terms of a compander, most instructions a value and, centred, a key's number
+
+
 def test_a_cpu_is_told_that_it_is_none():
     assert why_not_cuda_c(torch.device("cpu")) == "CUDA C needs a CUDA device"
 
@@ -33,7 +43,7 @@ def test_a_cpu_is_told_that_it_is_none():
 def test_another_gpu_is_told_which_one_it_was_written_for(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
     why = why_not_cuda_c(torch.device("cuda"))
-    assert why == "its kernel is written for compute capability 9.0, not 8.6"
+    assert why == "its kernels are written for compute capability 9.0, not 8.6"
 
 
 def test_what_is_not_installed_is_named(monkeypatch):
@@ -52,10 +62,6 @@ def test_a_kernel_that_does_not_compile_says_what_the_compiler_said():
 
 @pytest.mark.parametrize(("head_dim", "bits", "long", "fast", "most"), SHAPES)
 def test_a_value_costs_few_instructions_and_spills_nothing(head_dim, bits, long, fast, most):
-    pytest.importorskip("cuda.bindings", reason="NVRTC has no wheel for this platform")
-    pytest.importorskip("triton", reason="Triton brings the disassembler")
-    from compile_quantize import loops
-
     shape = {
         "D": head_dim,
         **dict.fromkeys(("KEY_BITS", "VALUE_BITS"), bits),
@@ -63,11 +69,38 @@ def test_a_value_costs_few_instructions_and_spills_nothing(head_dim, bits, long,
         **{"FAST": fast, "QUERY": 0, "CENTRED": 1, "PADDED": 0},
         **{"WARPS": WARPS[head_dim], "REGISTERS": REGISTERS[head_dim]},
     }
-    found = loops(compiled_cuda._compiled("attend", shape))
-    body = min((each for each in found if any("IMMA" in one for one in each)), key=len)
-    names = {re.sub(r"^@!?\w+\s+", "", each).split()[0] for each in body}
-    assert not {"LDL", "STL"} & {name.split(".")[0] for name in names}
+    body = min(loops_of("attend", shape, "IMMA"), key=len)
+    assert not spilled(body)
     assert 1 < len(body) / (2 * 64 * head_dim / 32) < most  # values of a lane
+
+
+@pytest.mark.parametrize("warps", quantize_cuda.REGISTERS)
+@pytest.mark.parametrize(("head_dim", "bits", "terms", "most", "most_of_keys"), CODED)
+def test_a_code_costs_few_instructions(head_dim, bits, terms, most, most_of_keys, *, warps):
+    shape = {
+        **{"D": head_dim, "BITS": bits, "TERMS": terms, "STATE": 0, "CENTRED": 1},
+        **{"WARPS": warps, "REGISTERS": quantize_cuda.REGISTERS[warps]},
+    }
+    values, keys = sorted(loops_of("quantize", shape, "HMMA"), key=len)
+    of_lane = 16 * head_dim / 32  # numbers of one turn
+    assert 10 < len(values) / of_lane < most
+    assert len(keys) / of_lane < most_of_keys
+    for body in (values, keys):  # many warps leave no room for addresses
+        assert spilled(body) <= (0 if warps == 1 else len(body) / 50)
+
+
+def loops_of(name, shape, instruction):
+    """Loops of a kernel in machine code that have an instruction in them."""
+    pytest.importorskip("cuda.bindings", reason="NVRTC has no wheel for this platform")
+    pytest.importorskip("triton", reason="Triton brings the disassembler")
+    from compile_quantize import loops
+
+    found = loops(compiled_cuda._compiled(name, shape))
+    return [each for each in found if any(instruction in one for one in each)]
+
+
+def spilled(body):
+    return sum(bool(re.search(r"\b(LDL|STL)\b", each)) for each in body)
 
 
 @given(

@@ -1,8 +1,9 @@
 """How fast keys and values become codes: `python -m turbo_kv bench quantize`.
 
-On a GPU: one launch that centres, rotates, codes and packs a layer of Qwen2.5-7B's shapes, against
-the bandwidth of a copy in the same run, with cold caches. On a CPU: see quantize_cpu.py. Nothing is
-timed before its codes have been compared with the reference's.
+On a GPU: one launch that centres, rotates, codes and packs a layer of Qwen2.5-7B's shapes, in CUDA
+C where that can be and else in Triton, against the bandwidth of a copy in the same run, with cold
+caches. On a CPU: see quantize_cpu.py. Nothing is timed before its codes have been compared with the
+reference's.
 """
 
 from dataclasses import replace
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from turbo_kv.bench.graph import copy_bandwidth, layers_for, replay
 from turbo_kv.bench.stamp import stamp
+from turbo_kv.kernels.choose import why_not_cuda_c
 from turbo_kv.kernels.pages import SIDES, empty_pages, to_dense
 from turbo_kv.models.progress import Progress
 from turbo_kv.quant.centering import Center
@@ -50,7 +52,13 @@ def run(progress: Progress) -> dict[str, Any]:
         for done, case in enumerate(CASES):
             progress(done / len(CASES), f"{case[1]:,} tokens of {case[0]} texts")
             rows.append(_measured(case, copy))
-    return {"stamp": stamp(), "device": "cuda", "copy_bytes_per_second": copy, "rows": rows}
+    found = {"stamp": stamp(), "device": "cuda", "path": _path(), "copy_bytes_per_second": copy}
+    return found | {"rows": rows}
+
+
+def _path() -> str:
+    why = why_not_cuda_c(torch.device("cuda"))
+    return "CUDA C" if why is None else f"Triton: {why}"
 
 
 Quantizers = tuple[TurboQuantizer, TurboQuantizer]
@@ -85,7 +93,7 @@ class _Layer:
         )
 
     def code(self) -> None:
-        from turbo_kv.kernels.quantize_triton import append
+        from turbo_kv.kernels.append import append
 
         append(self.states, self.pages, self.quantizers, self.center, self.table)
 

@@ -72,9 +72,10 @@ def _on_gpu(result: dict[str, Any]) -> str:
     ]
     header = ["tokens coded on stored", "texts", "head_dim", "codebook", "µs", "GB/s", "of a copy"]
     stamp = result["stamp"]
+    path = f", by {result['path']}" if "path" in result else ""
     return markdown([*header, "codes on a tie"], lines) + (
-        f"\nKeys and values of one layer with 4 KV heads, centred, bf16 in, pages out, on one "
-        f"{stamp['gpu']}; a copy moves {result['copy_bytes_per_second'] / GB:,.0f} GB/s in the "
+        f"\nKeys and values of one layer with 4 KV heads, centred, bf16 in, pages out{path}, on "
+        f"one {stamp['gpu']}; a copy moves {result['copy_bytes_per_second'] / GB:,.0f} GB/s in the "
         f"same run. torch {stamp['torch']}, {stamp['date'][:10]}.\n"
     )
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from turbo_kv.bench.step_ops import added_and_normed, gated, turn
+from turbo_kv.kernels.append import append
 from turbo_kv.kernels.decode_triton import PagedAttention
 from turbo_kv.kernels.pages import SIDES, Pages, Side, empty_pages
-from turbo_kv.kernels.quantize_triton import append
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.quantizer import TurboQuantizer

@@ -13,9 +13,9 @@ import torch
 from turbo_kv.cache.coding import Quantizers, code
 from turbo_kv.cache.dense import Window
 from turbo_kv.cache.rope import RopeTable
+from turbo_kv.kernels.append import append
 from turbo_kv.kernels.paged import PagedAttention, PagedStates
 from turbo_kv.kernels.pages import Pages, empty_pages, page_count, to_dense
-from turbo_kv.kernels.quantize_triton import append
 from turbo_kv.kernels.states import PackedStates
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.packing import storage_bytes
@@ -44,7 +44,7 @@ class PagedStores:
             self._for_both(lambda pages: pages.with_room(stop))
         states = tuple(each.contiguous() for each in (keys, values))
         self._set_length(stop)
-        with torch.cuda.device_of(keys):  # Triton launches on the current device
+        with torch.cuda.device_of(keys):  # kernels launch on the current device
             append(states, self._sides, self._quantizers, _contiguous(center), self._table())
         if not all(pages.token_scales(start, stop).isfinite().all() for pages in self._sides):
             self._set_length(start)

@@ -26,6 +26,7 @@ MOST_QUERIES = 8  # query heads per KV head
 MOST_NEWEST = 128  # tokens beside the pages
 C_HEAD_DIMS = range(32, 257, 16)
 TRELLISES = ("trellis", "query-trellis")
+_CUDA_C_DOES = "CUDA C codes tokens into pages and attends to them, Triton puts parts together"
 SEARCHED = "; compiled C searches the trellis"  # for PyTorch, which codes the rest of the way
 
 Sides = tuple[TurboQuantizer, TurboQuantizer]  # the quantizers of keys and of values
@@ -53,7 +54,7 @@ def cache_path(device: torch.device, sides: Sides, query_groups: int, exact_wind
     if why is None:
         other = why_not_cuda_c(device)
         if other is None:
-            return f"{name}, Triton and CUDA C: tokens are coded into pages and attended there"
+            return f"{name}, Triton and CUDA C: {_CUDA_C_DOES}"
         return f"{name}, Triton: tokens are coded into pages and attended there; no CUDA C: {other}"
     if device.type != "cpu":
         return f"{name}, eager PyTorch on dense codes: {why}"
@@ -151,7 +152,7 @@ def why_not(quantizer: TurboQuantizer) -> str | None:
 
 
 def why_not_cuda_c(device: torch.device) -> str | None:
-    """Why CUDA C does not attend to pages on a device, None if it does."""
+    """Why CUDA C neither codes into pages nor attends to them on a device, None if it does."""
     try:
         compiled_cuda.check(device)
     except native.NotCompiled as error:

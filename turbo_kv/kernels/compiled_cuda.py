@@ -92,7 +92,7 @@ def _compiled(name: str, shape: dict[str, int]) -> bytes:
 def _check(capability: tuple[int, int]) -> None:
     if capability != CAPABILITY:
         have, want = (".".join(map(str, each)) for each in (capability, CAPABILITY))
-        raise NotCompiled(f"its kernel is written for compute capability {want}, not {have}")
+        raise NotCompiled(f"its kernels are written for compute capability {want}, not {have}")
     _, nvrtc = _bindings()
     try:
         _checked(nvrtc.nvrtcVersion())

@@ -1,6 +1,6 @@
-"""New keys and values of one layer, centred, rotated, coded and written into pages: one launch.
+"""`append` in Triton: launches the kernel of quantize_kernel.py and makes its tables.
 
-Does not know who owns the pages, nor how the kernel codes (quantize_kernel.py).
+Knows neither when it is called (append.py) nor how the kernel codes.
 """
 
 from functools import lru_cache
@@ -21,15 +21,7 @@ def append(
     center: Center | None,
     cos_sin: tuple[Tensor, Tensor],
 ) -> None:
-    """Code keys and values as the newest T of the `length` tokens of their pages.
-
-    Whoever calls has added T to the length already; there must be room for them. Codes are those
-    of the quantizers on centred states, but for ties; scales may differ in their last bit.
-    states: keys and values (B, H, T, D), both fp16, bf16 or fp32, channels contiguous.
-    pages: of keys and of values, of equal bits and with one length.
-    quantizers: of keys and of values, of one rotation.
-    cos_sin: of every slot there is room for, fp32 (capacity, D), rows contiguous.
-    """
+    """As `append.append`."""
     key_states, value_states = states
     batch, heads, tokens, head_dim = key_states.shape
     keys, values = pages

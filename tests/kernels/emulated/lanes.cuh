@@ -17,6 +17,7 @@
 typedef uint32_t u32;
 typedef uint16_t u16;
 #define INLINE static inline
+#define INLINE_MEMBER inline
 #define __device__
 #define __forceinline__
 #define __global__
@@ -31,7 +32,7 @@ struct float4 { float x, y, z, w; };
 struct uint2 { u32 x, y; };
 struct uint4 { u32 x, y, z, w; };
 struct Place { int x, y, z; };
-struct Copy { char* to; const char* from; };
+struct Copy { char* to; const char* from; int bytes; };
 
 constexpr int STACK = 1 << 17;
 
@@ -79,12 +80,21 @@ static void __syncthreads() { meet<1024>(0, threadIdx.x, threads, 0, [](int*) {}
 
 static void __syncwarp() { lanes(0, [](int*) {}); }
 
-static float __shfl_xor_sync(u32, float x, int mask) {
-  return lanes(x, [mask](float* all) {
-    float old[32];
+template <class T> static T __shfl_xor_sync(u32, T x, int mask) {
+  return lanes(x, [mask](T* all) {
+    T old[32];
     std::copy(all, all + 32, old);
     for (int i = 0; i < 32; i++) all[i] = old[i ^ mask];
   });
+}
+
+template <class T> static T __shfl_sync(u32, T x, int lane) {
+  struct Asked { T x; int lane; };
+  return lanes(Asked{x, lane}, [](Asked* all) {
+    Asked old[32];
+    std::copy(all, all + 32, old);
+    for (int i = 0; i < 32; i++) all[i].x = old[all[i].lane].x;
+  }).x;
 }
 
 static float bits_as_float(u32 x) { float d; memcpy(&d, &x, 4); return d; }
@@ -187,21 +197,27 @@ static void product(Number (&c)[4], const u32* a, const u32* b, F left_of, G rig
 static int byte_of(u32 word, int place) { return (int8_t)(word >> 8 * place); }
 static float half_of(u32 word, int place) { return half_as_float(word >> 16 * place & 0xFFFF); }
 
-template <class F>
-static void whole_product(u32 (&d)[4], const u32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1, F right) {
+static int unsigned_byte_of(u32 word, int place) { return word >> 8 * place & 255; }
+
+template <class F, class G>
+static void whole_product(u32 (&d)[4], const u32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1, F left, G right) {
   const u32 b[] = {b0, b1};
   int sums[4];
   std::copy(c, c + 4, sums);
-  product<4, 32, int, int>(sums, a, b, byte_of, right);
+  product<4, 32, int, int>(sums, a, b, left, right);
   std::copy(sums, sums + 4, d);
 }
 
 INLINE void multiply(u32 (&d)[4], const u32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-  whole_product(d, c, a, b0, b1, byte_of);
+  whole_product(d, c, a, b0, b1, byte_of, byte_of);
 }
 
 INLINE void multiply_unsigned(u32 (&d)[4], const u32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-  whole_product(d, c, a, b0, b1, [](u32 word, int place) { return byte_of(word, place) & 255; });
+  whole_product(d, c, a, b0, b1, byte_of, unsigned_byte_of);
+}
+
+INLINE void multiply_both_unsigned(u32 (&d)[4], const u32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  whole_product(d, c, a, b0, b1, unsigned_byte_of, unsigned_byte_of);
 }
 
 INLINE void multiply(float (&c)[4], const uint4& a, u32 b0, u32 b1) {
@@ -209,23 +225,57 @@ INLINE void multiply(float (&c)[4], const uint4& a, u32 b0, u32 b1) {
   product<2, 16, float, double>(c, left, b, half_of, half_of);
 }
 
+static float brain_of(u32 word, int place) { return bits_as_float(word >> 16 * place << 16); }
+static float tf32_of(u32 word, int) { return bits_as_float(word & ~0x1FFFu); }
+
+INLINE void multiply_brain(float (&c)[4], const uint4& a, u32 b0, u32 b1) {
+  const u32 left[] = {a.x, a.y, a.z, a.w}, b[] = {b0, b1};
+  product<2, 16, float, double>(c, left, b, brain_of, brain_of);
+}
+
+INLINE void multiply_tf32(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  const u32 b[] = {b0, b1};
+  product<1, 8, float, double>(c, a, b, tf32_of, tf32_of);
+}
+
+INLINE float inverse_root(float x) { return 1 / std::sqrt(x); }
+
+INLINE int floor_of_product(float a, float b, int added) {
+  const double sum = std::floor(std::ldexp((double)a * b, 149) + added);
+  if (std::isnan(sum)) return 0x7FFFFFFF;
+  const double most = 0x7F800000;
+  return sum < 0 ? (int)(0x80000000u | (u32)std::min(-sum, most)) : (int)std::min(sum, most);
+}
+
+INLINE u32 pushed_nibbles(u32 word, int high, int low) {
+  const auto nibble = [](int x) { return (u32)std::min(std::max(x, 0), 15); };
+  return word << 8 | nibble(high) << 4 | nibble(low);
+}
+
 INLINE u32 address(const void* p) { return (u32)((const char*)p - shared); }
 
 static void perform(std::vector<Copy>& copies) {
-  for (const Copy& copy : copies) memcpy(copy.to, copy.from, 16);
+  for (const Copy& copy : copies) {
+    memset(copy.to, 0, 16);
+    memcpy(copy.to, copy.from, copy.bytes);
+  }
   copies.clear();
 }
 
-template <int OFFSET> INLINE void copy16(u32 to, const void* from) {
+INLINE void copy16_or_zeros(u32 to, const void* from, int bytes) {
   auto& group = current->groups.back();
-  group.push_back({shared + to + OFFSET, (const char*)from + OFFSET});
+  group.push_back({shared + to, (const char*)from, bytes});
   if (EAGER) perform(group);
+}
+
+template <int OFFSET> INLINE void copy16(u32 to, const void* from) {
+  copy16_or_zeros(to + OFFSET, (const char*)from + OFFSET, 16);
 }
 
 INLINE void commit() { current->groups.emplace_back(); }
 
-INLINE void wait_for_all_but_two() {  // the last group is still open
-  for (auto& groups = current->groups; groups.size() > 3; groups.pop_front()) perform(groups.front());
+template <int GROUPS> INLINE void wait_for_all_but() {  // the last group is still open
+  for (auto& groups = current->groups; groups.size() > GROUPS + 1; groups.pop_front()) perform(groups.front());
 }
 
 INLINE void wait_for_launches() {}

@@ -429,7 +429,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 #pragma unroll 1
   for (; page < end; page += WARPS) {
     fetch_keys(ring + (slot ^ SLOT), page + WARPS < end);
-    wait_for_all_but_two();
+    wait_for_all_but<2>();
     float score[FIELDS][4];
 #pragma unroll
     for (int s = 0; s < FIELDS; s++) {
@@ -501,7 +501,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     }
 
     fetch_values(ring + (slot ^ SLOT) + 2 * SLOT, page + WARPS < end);
-    wait_for_all_but_two();
+    wait_for_all_but<2>();
     const char* const words = slots + warp * RING + slot + 2 * SLOT;
     uint4 scales = *(const uint4*)(words + WORD_BYTES + g * 16);
     const int token = page * PAGE;

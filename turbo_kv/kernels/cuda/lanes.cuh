@@ -3,7 +3,8 @@
 
 typedef unsigned int u32;
 typedef unsigned short u16;
-#define INLINE static __device__ __forceinline__
+#define INLINE_MEMBER __device__ __forceinline__
+#define INLINE static INLINE_MEMBER
 
 INLINE u32 prmt(u32 a, u32 b, u32 select) {
   u32 d;
@@ -56,28 +57,62 @@ INLINE u32 transposed(u32 a) {
   return d;
 }
 
-// Whole numbers: d = a b + c, of signed bytes; or of b unsigned.
-INLINE void multiply(u32 (&d)[4], const u32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%10,%11,%12,%13};"
-      : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(c[0]), "r"(c[1]),
-        "r"(c[2]), "r"(c[3]));
-}
-
-INLINE void multiply_unsigned(u32 (&d)[4], const u32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.u8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%10,%11,%12,%13};"
-      : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(c[0]), "r"(c[1]),
-        "r"(c[2]), "r"(c[3]));
-}
+// Whole numbers: d (16, 8) = a (16, 32) times b (32, 8) plus c, bytes with sign; of b without; of
+// both without.
+#define MULTIPLY_BYTES(NAME, A, B)                                                                 \
+  INLINE void NAME(u32 (&d)[4], const u32 (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {            \
+    asm("mma.sync.aligned.m16n8k32.row.col.s32." A "." B ".s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "     \
+        "{%8,%9}, {%10,%11,%12,%13};"                                                              \
+        : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])                                           \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(c[0]), "r"(c[1]),      \
+          "r"(c[2]), "r"(c[3]));                                                                   \
+  }
+MULTIPLY_BYTES(multiply, "s8", "s8")
+MULTIPLY_BYTES(multiply_unsigned, "s8", "u8")
+MULTIPLY_BYTES(multiply_both_unsigned, "u8", "u8")
 
 INLINE void multiply(float (&c)[4], const uint4& a, u32 b0, u32 b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
       "{%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+}
+
+// c (16, 8) plus a (16, 16) times b (16, 8), both bf16.
+INLINE void multiply_brain(float (&c)[4], const uint4& a, u32 b0, u32 b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+}
+
+// c (16, 8) plus a (16, 8) times b (8, 8), both tf32.
+INLINE void multiply_tf32(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+INLINE float inverse_root(float x) {
+  float d;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(d) : "f"(x));
+  return d;
+}
+
+// a b in units of 2^-149, rounded down, and `added`: the bits of a number that counts by them. Below
+// zero, some negative number; from 2^23 on, some number no smaller.
+INLINE int floor_of_product(float a, float b, int added) {
+  float d;
+  asm("fma.rm.f32 %0, %1, %2, %3;" : "=f"(d) : "f"(a), "f"(b), "f"(__int_as_float(added)));
+  return __float_as_int(d);
+}
+
+// Two more nibbles below those of a word, each the nearest to a number.
+INLINE u32 pushed_nibbles(u32 word, int high, int low) {
+  u32 d;
+  asm("cvt.pack.sat.u4.s32.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(high), "r"(low), "r"(word));
+  return d;
 }
 
 INLINE u32 address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
@@ -87,9 +122,17 @@ template <int OFFSET> INLINE void copy16(u32 to, const void* from) {
                :: "r"(to), "l"(from), "n"(OFFSET) : "memory");
 }
 
+// 16 bytes, of which `bytes` are copied and the others zero.
+INLINE void copy16_or_zeros(u32 to, const void* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
+               :: "r"(to), "l"(from), "r"(bytes) : "memory");
+}
+
 INLINE void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
-INLINE void wait_for_all_but_two() { asm volatile("cp.async.wait_group 2;" ::: "memory"); }
+template <int GROUPS> INLINE void wait_for_all_but() {
+  asm volatile("cp.async.wait_group %0;" :: "n"(GROUPS) : "memory");
+}
 
 INLINE u16 brain_float(float x) {
   u16 d;
