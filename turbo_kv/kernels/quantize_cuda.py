@@ -19,7 +19,7 @@ from turbo_kv.quant.centering import Center
 from turbo_kv.quant.quantizer import TurboQuantizer
 
 REGISTERS = {1: 168, 8: 128}  # warps of a program, a page each -> registers of a thread, at most
-FEW_PAGES = 1024  # of all heads; fewer are programs of one warp each, to be spread
+FEW_PAGES = 2048  # of all heads; fewer are programs of one warp each, to be spread
 DTYPES = {torch.float32: 32, torch.float16: 16, torch.bfloat16: 0}  # as quantize.cu numbers them
 CELLS = 16  # of a compander: what a nibble tells apart
 SMALLEST = -149  # exponent of the least number of fp32, by which codes are counted
