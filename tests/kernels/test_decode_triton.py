@@ -143,6 +143,17 @@ def test_padding_on_the_left_weighs_nothing():
     assert error(case.attend(first=first.int()), exact) < 1e-3
 
 
+def test_a_lone_token_behind_padding_is_attended_however_low_its_score():
+    case = Case(45)
+    case.queries *= 100
+    for sign in (1, -1):
+        case.queries *= sign
+        got = case.attend(first=torch.tensor([44], dtype=torch.int32, device=DEVICE))
+        mask = (torch.arange(45, device=DEVICE) >= 44)[None, None, None]
+        exact = reference.attention(case.queries, case.states, mask)
+        assert error(got, exact) < 1e-3
+
+
 @pytest.mark.parametrize("newest", [1, 20, 64, 128])
 def test_the_newest_tokens_are_attended_beside_the_pages(newest):
     case = Case(150, batch=2, groups=3, newest=newest)

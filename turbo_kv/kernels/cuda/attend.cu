@@ -28,9 +28,13 @@ constexpr int BLOCK = 16;             // samples that are made at once
 constexpr float EMPTY = -1e30f, LOWEST = -1e20f;
 constexpr float RAISED = 12582912.f;  // 1.5 · 2^23: what is added to it counts in its lower bits
 constexpr u32 RAISED_BITS = 0x4B400000, ABOVE_16_BITS = ~0x4B40FFFFu;
-constexpr float AIM = 12.f;      // log2 of a page's largest weight when a reference is chosen
-constexpr float FALLS = -5.f;    // from there to 128, the least that it may be
-constexpr float DEEPEST = 60.f;  // bits below what was summed up at which a reference stays
+constexpr float AIM = 12.f;           // log2 of a page's largest weight when a reference is chosen
+constexpr float FALLS = -5.f;         // from there to 128, the least that it may be
+constexpr u32 ENOUGH = 0xFF00;        // bits of which a weight of 128, raised by 128, has one
+constexpr u32 FIRST_ENOUGH = 0xFC00;  // and one of 896, which a warp's first page is to reach
+constexpr float GUESS = 3.f;          // log2 of a page's largest weight over that of the mean alone
+constexpr float FURTHEST = 1e3f;      // of a first reference from 0
+constexpr float DEEPEST = 60.f;       // bits below what was summed up at which a reference stays
 
 struct Arguments {
   const void* queries;       // (heads, groups, D)
@@ -336,6 +340,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       }
   };
   load_samples();
+  float first_size = 0.f;  // of a weight whose score is its reference
+  if (page < end) first_size = log2f(floats(value_scales[page * PAGE]).x) - AIM;
   float2 turn[FAST / 4 + 1], turning[FAST / 4 + 1];  // z of fast pairs at the middle of a page
   if (CENTRED && page < end) {
     const long middle = (long)(page * PAGE + PAGE / 2) * D;
@@ -422,10 +428,15 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 
   u32 out_high[OPERANDS][4] = {}, out_low[OPERANDS][4] = {};
   float sum0 = 0.f, sum1 = 0.f;              // of queries 2t and 2t + 1, as all that follows
-  float reference0 = 0.f, reference1 = 0.f;  // weights are 2^(score - reference)
   bool any_aside = false;
   u32 slot = 0;                              // of keys; that of values lies two on
   const float* sample = samples + (page - sampled + BEFORE) * QUERIES;
+  // Weights are 2^(score - reference); first that of what may be the largest.
+  float reference0 = first_size + GUESS, reference1 = first_size + GUESS;
+  if (CENTRED && page < end) reference0 += sample[2 * t], reference1 += sample[2 * t + 1];
+  reference0 = fminf(fmaxf(reference0, -FURTHEST), FURTHEST);
+  reference1 = fminf(fmaxf(reference1, -FURTHEST), FURTHEST);
+  u32 enough = FIRST_ENOUGH;  // bits of which some weight has one
 #pragma unroll 1
   for (; page < end; page += WARPS) {
     fetch_keys(ring + (slot ^ SLOT), page + WARPS < end);
@@ -545,8 +556,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     uint4 planes[VALUE_BITS];
     load_planes(planes, words, 0, lane);
     weigh();
-    // Of every query some weight is to be 128 at least, and none above 16 bits.
-    const u32 reached = (bits0 & 0xFF00 ? 1 << 2 * t : 0) | (bits1 & 0xFF00 ? 2 << 2 * t : 0);
+    // Of every query some weight is to be large enough, and none above 16 bits.
+    const u32 reached = (bits0 & enough ? 1 << 2 * t : 0) | (bits1 & enough ? 2 << 2 * t : 0);
     if (__builtin_expect(any_bits(reached | ((bits0 | bits1) & ABOVE_16_BITS)) != 255, 0)) {
       float most0 = EMPTY, most1 = EMPTY;
 #pragma unroll
@@ -565,8 +576,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         const bool started = page - WARPS >= begin;  // the reference has served a page
         const float rise0 = rise(most0, largest_of_tokens(sum0), started);
         const float rise1 = rise(most1, largest_of_tokens(sum1), started);
-        const float fade0 = exp2_of(-rise0), fade1 = exp2_of(-rise1);
         if (started) {
+          const float fade0 = exp2_of(-rise0), fade1 = exp2_of(-rise1);
 #pragma unroll
           for (int o = 0; o < OPERANDS; o++)
 #pragma unroll
@@ -577,11 +588,11 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
               out_high[o][i] = out_low[o][i] = 0;
             }
           any_aside = true;
+          sum0 *= fade0;
+          sum1 *= fade1;
         }
         reference0 += rise0;
         reference1 += rise1;
-        sum0 *= fade0;
-        sum1 *= fade1;
 #pragma unroll
         for (int s = 0; s < FIELDS; s++)
           score[s][0] -= rise0, score[s][1] -= rise1, score[s][2] -= rise0, score[s][3] -= rise1;
@@ -626,6 +637,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
           }
         }
     }
+    enough = ENOUGH;
     slot ^= SLOT;
     sample += WARPS * QUERIES;
   }
