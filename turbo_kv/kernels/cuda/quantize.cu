@@ -23,8 +23,8 @@ constexpr int OCTET = STATE == 32 ? 32 : 16;        // bytes
 constexpr int PARTS = OCTET / 16;                   // of an octet that are copied at once
 constexpr int FIELD = 2 * CHUNKS * OCTET * 32;      // bytes
 constexpr int PLANE = 8 * D;                        // bytes
-constexpr int CONSTANTS = CENTRED ? 32 * D : 0;     // bytes: turned means of keys, mixed ones of values
-constexpr int OWN = FIELD + CONSTANTS + PLANE;      // bytes of a warp: also codes that wait for others
+constexpr int CONSTANTS = CENTRED ? 32 * D : 0;     // bytes: means, of keys turned, of values mixed
+constexpr int OWN = FIELD + CONSTANTS + PLANE;      // bytes of a warp; last, codes that wait
 constexpr int TURNS = 8;                            // tokens 8 i of a page
 constexpr bool EXACT = !CENTRED && STATE != 32;     // states are tf32 numbers
 constexpr u32 ONE = STATE == 16 ? 0x3C00u : 0x3F80u;
@@ -101,7 +101,8 @@ INLINE Halves halves_of(const char* copied) {
       for (int i = 0; i < 2; i++) {
         const u32 low = __float_as_uint(x[2 * i]), high = __float_as_uint(x[2 * i + 1]);
         got.of[n][2 * half + i] = prmt(low, high, 0x7632);
-        x[2 * i] -= __uint_as_float(low & 0xFFFF0000u), x[2 * i + 1] -= __uint_as_float(high & 0xFFFF0000u);
+        x[2 * i] -= __uint_as_float(low & 0xFFFF0000u);
+        x[2 * i + 1] -= __uint_as_float(high & 0xFFFF0000u);
       }
   }
 #else
@@ -234,8 +235,10 @@ template <int SIDE> struct Coder {
       const int place = 32 * (o / 2) + 4 * (o % 2);
       const long row = (long)(first + g) * D + place + 8 * t;
       const float4 c = *(const float4*)(args.cos + row), s = *(const float4*)(args.sin + row);
-      const uint2 left = *(const uint2*)(mean + place), right = *(const uint2*)(mean + place + D / 2);
-      const float2 l0 = floats(left.x), l1 = floats(left.y), r0 = floats(right.x), r1 = floats(right.y);
+      const uint2 left = *(const uint2*)(mean + place);
+      const uint2 right = *(const uint2*)(mean + place + D / 2);
+      const float2 l0 = floats(left.x), l1 = floats(left.y);
+      const float2 r0 = floats(right.x), r1 = floats(right.y);
       constants()[2 * o * 32] = {l0.x * c.x - r0.x * s.x, l0.y * c.y - r0.y * s.y,
                                  l1.x * c.z - r1.x * s.z, l1.y * c.w - r1.y * s.w};
       constants()[(2 * o + 1) * 32] = {r0.x * c.x + l0.x * s.x, r0.y * c.y + l0.y * s.y,
@@ -451,7 +454,8 @@ template <int SIDE> struct Coder {
     float scale[2];
 #pragma unroll
     for (int h = 0; h < 2; h++)
-      scale[h] = norm[h] * inverse_root(fmaxf(norm[h], TINY)) * (inverse_root((float)total[h]) * coding.unit);
+      scale[h] = norm[h] * inverse_root(fmaxf(norm[h], TINY)) *
+                 (inverse_root((float)total[h]) * coding.unit);
     if (t == 0) {
       const u32 both = halves(scale[0], scale[1]);
       u16* const to = args.sides[SIDE].scales + place * PAGE + g * 8 + field * 2;
