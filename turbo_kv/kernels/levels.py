@@ -43,11 +43,6 @@ class Codes:
     room: float
     peak: float
 
-    @property
-    def two_bytes(self) -> bool:
-        """Whether tables have lower bytes too."""
-        return len(self.tables) > _table_words(True, self.bits)
-
 
 def codes(centroids: Tensor, *, peak: float, inline: bool) -> Codes:
     """What a kernel needs to read codes of centroids (2^bits,), ascending; PTX if `inline`."""

@@ -78,8 +78,6 @@ template <class T, class F> static T lanes(const T& mine, F all) {
 static int threads;
 static void __syncthreads() { meet<1024>(0, threadIdx.x, threads, 0, [](int*) {}); }
 
-static void __syncwarp() { lanes(0, [](int*) {}); }
-
 template <class T> static T __shfl_xor_sync(u32, T x, int mask) {
   return lanes(x, [mask](T* all) {
     T old[32];
