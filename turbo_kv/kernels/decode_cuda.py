@@ -15,16 +15,15 @@ from turbo_kv.kernels.native import address
 from turbo_kv.kernels.pages import PAGE, Pages, channel_order
 from turbo_kv.quant.centering import Center
 
-WARPS = {64: 4, 128: 8}  # head_dim -> of a program; each takes every WARPS-th page
-PROGRAMS = {64: 3, 128: 1}  # head_dim -> that one multiprocessor is given at once
-REGISTERS = {64: 168, 128: 240}  # head_dim -> of a thread, at most,
-FEWER = {64: 168, 128: 192}  # and where many splits are combined, which begins beside them
-FEW_PAGES = 16  # of a program; with fewer each, one program a multiprocessor is faster
+WARPS = 8  # of a program, which has a multiprocessor to itself; each takes every WARPS-th page
+REGISTERS = 240  # of a thread, at most
 LEAST_PAGES = 4  # of a program
 FREE_SPLITS = 16  # that cost next to nothing to combine; where there are more,
 MORE_PAGES = 8  # a program has at least these
+MOST_FREE = 4  # of so many multiprocessors one is left free, at most
 FEW_COMBINED = 2  # programs of the combination that a multiprocessor takes on the side
 MOST_PAGES = 512  # of a program
+MANY_PAGES = 32  # of a program; with so many, half as many multiprocessors are left free
 QUERIES = 8
 RAISED_BITS = 0x4B400000  # as attend.cu has it
 SLOTS = 4  # of a warp, for one side of a page each
@@ -72,13 +71,14 @@ class CompiledSplit:
             "VALUE_BITS": len(value_centroids).bit_length() - 1,
             "KEY_LONG": int(keys_long),
             "VALUE_LONG": int(values_long),
-            "WARPS": WARPS[self.head_dim],
+            "WARPS": WARPS,
+            "REGISTERS": REGISTERS,
         }
         self.fast, self.tables = 0, (None,) * 6
         if rope is not None:
             self.fast = mean_samples.fast_pairs(*rope)
             self.tables = (
-                mean_samples.step_table(*rope, self.fast, WARPS[self.head_dim]),
+                mean_samples.step_table(*rope, self.fast, -WARPS),
                 mean_samples.fast_table(*rope, self.fast),
                 mean_samples.slow_table(self.device),
                 mean_samples.sample_table(*rope, self.fast),
@@ -86,13 +86,16 @@ class CompiledSplit:
             )
         torch.cuda.synchronize(self.device)  # a launch reads tables before it waits for others
 
-    def splits(self, heads: int, pages: int) -> int:
-        """Programs per KV head: no more than the device holds at once, of as many pages each."""
+    def splits(self, heads: int, query_heads: int, pages: int) -> int:
+        """Programs per KV head: no more than the device holds at once, of as many pages each.
+
+        Where few programs combine them, as many multiprocessors are left free for those to wait on.
+        """
+        free = query_heads if MOST_FREE * query_heads <= self._processors else 0
+        if heads * pages > MANY_PAGES * self._processors:
+            free //= 2
         tiles = -(-pages // LEAST_PAGES)
-        programs = PROGRAMS[self.head_dim] * self._processors
-        if heads * pages < FEW_PAGES * programs:
-            programs = self._processors
-        most = min(programs // heads, max(FREE_SPLITS, pages // MORE_PAGES))
+        most = min((self._processors - free) // heads, max(FREE_SPLITS, pages // MORE_PAGES))
         return -(-tiles // -(-tiles // max(1, most, -(-pages // MOST_PAGES))))
 
     def unrotates(self, query_heads: int, splits: int) -> bool:
@@ -135,7 +138,6 @@ class CompiledSplit:
             *(rotation, unrotation, *means, *self.tables, self.levels, outputs, sums, attended),
         )
         shape = self.shape | {
-            "REGISTERS": (FEWER if splits > FREE_SPLITS else REGISTERS)[self.head_dim],
             "FAST": fast,
             "QUERY": DTYPES[queries.dtype],
             "CENTRED": int(center is not None),
@@ -143,7 +145,7 @@ class CompiledSplit:
         }
         compiled_cuda.kernel("attend", self.device, **shape).launch(
             (heads, splits),
-            32 * WARPS[self.head_dim],
+            32 * WARPS,
             self._shared(-(-pages // splits) + 1, fast),
             _Arguments(
                 *map(address, pointers),
@@ -154,14 +156,13 @@ class CompiledSplit:
 
     def _shared(self, pages: int, fast: int) -> int:
         """Bytes of shared memory of a program of so many pages, as attend.cu lays them out."""
-        width, warps = self.head_dim, WARPS[self.head_dim]
+        width = self.head_dim
         bits = max(self.shape["KEY_BITS"], self.shape["VALUE_BITS"])
-        ring = warps * SLOTS * (8 * width * bits + 2 * PAGE)
+        ring = WARPS * SLOTS * (8 * width * bits + 2 * PAGE)
         tables = 4 * fast // 8 * 32 * 16 + 4 * 32 * 16 + fast * 8
         products = QUERIES * (width // 2 + 2) * 8
         rotated = (QUERIES * width + 8) * 4 + 16 * width
-        aside = warps * QUERIES * width * 4
         block, nodes = mean_samples.BLOCK, len(mean_samples.NODES)
         samples = -(-(pages + nodes + block) // block) * block * QUERIES * 4 if fast else 0
-        last = (warps * (width + 4 + 2) + width) * QUERIES * 4
-        return max(ring + tables + products + rotated + aside + samples, last)
+        last = (WARPS * (width + 4 + 2) + width) * QUERIES * 4
+        return max(ring + tables + products + rotated + samples, last)

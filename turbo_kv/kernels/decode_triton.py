@@ -135,7 +135,7 @@ class PagedAttention:
             )
         scaling = head_dim**-0.5 if scaling is None else scaling
         heads = batch * kv_heads
-        splits = self.launch.splits or self._splits(heads, keys)
+        splits = self.launch.splits or self._splits(heads, groups, keys)
         out = query_states.new_empty(query_states.shape)
         parts = torch.empty(heads, splits, LANES, head_dim, device=self.device)
         sums = torch.empty(heads, splits, LANES, device=self.device)
@@ -160,11 +160,11 @@ class PagedAttention:
         )
         return out
 
-    def _splits(self, heads: int, keys: Pages) -> int:
+    def _splits(self, heads: int, groups: int, keys: Pages) -> int:
         """Programs per KV head: no more than the device holds at once, each with as many tiles."""
         pages = keys.words.shape[2]
         if self.compiled:
-            return self.compiled.splits(heads, pages)
+            return self.compiled.splits(heads, heads * groups, pages)
         tiles = -(-pages // WARPS)
         if self.device.type != "cuda":
             return min(2, tiles)

@@ -99,6 +99,7 @@ static float bits_as_float(u32 x) { float d; memcpy(&d, &x, 4); return d; }
 static u32 float_as_bits(float x) { u32 d; memcpy(&d, &x, 4); return d; }
 static float __uint_as_float(u32 x) { return bits_as_float(x); }
 static u32 __float_as_uint(float x) { return float_as_bits(x); }
+static u32 __funnelshift_r(u32 low, u32 high, u32 by) { return ((uint64_t)high << 32 | low) >> by % 32; }
 static int __float2int_rn(float x) { return (int)std::nearbyint(x); }
 
 static float half_as_float(u32 h) {
@@ -141,7 +142,7 @@ template <class F> static u32 reduced(u32 a, F both) {
   });
 }
 
-INLINE u32 any_bits(u32 a) { return reduced(a, [](u32 x, u32 y) { return x | y; }); }
+static bool __any_sync(u32, u32 a) { return reduced(a, [](u32 x, u32 y) { return x | y; }); }
 INLINE u32 largest_of(u32 a) { return reduced(a, [](u32 x, u32 y) { return std::max(x, y); }); }
 
 INLINE u32 halves(float low, float high) { return float_as_half(high) << 16 | float_as_half(low); }
@@ -269,6 +270,9 @@ INLINE void copy16_or_zeros(u32 to, const void* from, int bytes) {
 template <int OFFSET> INLINE void copy16(u32 to, const void* from) {
   copy16_or_zeros(to + OFFSET, (const char*)from + OFFSET, 16);
 }
+
+INLINE void prefetch(const void*) {}
+INLINE int early(const int* from) { return EAGER ? *from : -1; }
 
 INLINE void commit() { current->groups.emplace_back(); }
 

@@ -5,11 +5,11 @@
 // A warp owns every WARPS-th page of its program's run, and its words go through two slots a side
 // in shared memory, each lane's to where that lane reads them. Levels are bytes that `prmt` picks,
 // and what they are multiplied by is whole numbers of 16 bits, 256 a + b: queries, of one step for
-// a program, and weights of tokens times scales, of one reference until they outgrow it or fall too
-// far below it, when outputs so far are put aside as fp32. What the mean adds to scores is smooth
-// in the token for slow pairs of RoPE, so it is sampled once a page and interpolated from 16
-// samples; the FAST first pairs are turned from page to page (mean_samples.py). Knows no quantizer
-// and no cache.
+// a program, and weights of tokens times scales, of one reference until they outgrow it, when sums
+// so far are shifted. A warp begins with its newest page, since what came last tends to weigh most.
+// What the mean adds to scores is smooth in the token for slow pairs of RoPE, so it is sampled once
+// a page and interpolated from 16 samples; the FAST first pairs are turned from page to page
+// (mean_samples.py). Knows no quantizer and no cache.
 
 #include "lanes.cuh"
 
@@ -28,13 +28,11 @@ constexpr int BLOCK = 16;             // samples that are made at once
 constexpr float EMPTY = -1e30f, LOWEST = -1e20f;
 constexpr float RAISED = 12582912.f;  // 1.5 · 2^23: what is added to it counts in its lower bits
 constexpr u32 RAISED_BITS = 0x4B400000, ABOVE_16_BITS = ~0x4B40FFFFu;
-constexpr float AIM = 12.f;           // log2 of a page's largest weight when a reference is chosen
-constexpr float FALLS = -5.f;         // from there to 128, the least that it may be
-constexpr u32 ENOUGH = 0xFF00;        // bits of which a weight of 128, raised by 128, has one
-constexpr u32 FIRST_ENOUGH = 0xFC00;  // and one of 896, which a warp's first page is to reach
-constexpr float GUESS = 3.f;          // log2 of a page's largest weight over that of the mean alone
-constexpr float FURTHEST = 1e3f;      // of a first reference from 0
-constexpr float DEEPEST = 60.f;       // bits below what was summed up at which a reference stays
+// log2 of what the largest weight of a warp's first page is to be at most; half a bit more whenever
+// pages double, as what their weights are rounded by adds up, and ONLY where no other page follows.
+constexpr float AIM = 11.5f, ONLY = 15.5f;
+
+struct Run { int begin, end; };  // of pages
 
 struct Arguments {
   const void* queries;       // (heads, groups, D)
@@ -70,11 +68,17 @@ template <int BYTES> INLINE void copy_rows(u32 to, const void* from) {  // a war
 }
 
 // Words and scales of one side of a page, on their way to a slot. Lanes of a row copy its scales
-// alike, so that no lane waits for another's; before a slot is filled again they have voted.
+// alike, so that no lane waits for another's; before a slot is filled again all have met.
 template <int BYTES>
 INLINE void fetch(u32 slot, const char* words, const char* scales, int lane) {
   copy_rows<BYTES>(slot + lane * 16, words);
   copy16<0>(slot + WORD_BYTES + lane / 4 * 16, scales);
+}
+
+template <int BYTES> INLINE void prefetch(const void* from, int lane) {  // a warp's
+#pragma unroll
+  for (int i = 0; i < BYTES; i += 4096)
+    if (i + lane * 128 < BYTES) prefetch((const char*)from + i + lane * 128);
 }
 
 INLINE u32 at(const uint4& x, int i) { return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w; }
@@ -219,12 +223,14 @@ INLINE float largest_of_tokens(float x) {  // of a query, in all lanes
   return x;
 }
 
-// What a reference rises by, or falls, for a page whose largest weight lies `most` above AIM.
-// sum: of weights so far, the largest of a lane.
-INLINE float rise(float most, float sum, bool started) {
-  if (started && most > FALLS && most <= 0.f) return 0.f;
-  return fmaxf(most, log2f(sum) - DEEPEST);
+// Sums 256 high + low over 2^bits, rounded down; bits: 0 to 31.
+INLINE void shift(u32& high, u32& low, u32 bits) {
+  low = ((int)low >> bits) + (__funnelshift_r(0, high, bits) >> 24);
+  high = (int)high >> bits;
 }
+
+// Eighths that are added before rounding, lest what equal weights are rounded by adds up.
+INLINE int reversed(int n) { return n % 2 * 4 + n / 2 % 2 * 2 + n / 4; }
 
 INLINE float2 turned(float2 z, float2 by) {  // conj(z e^(iθ)), as (real, imag) of mean_phases.py
   return {z.x * by.x + z.y * by.y, z.y * by.x - z.x * by.y};
@@ -238,16 +244,29 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   float2* const z = (float2*)(fast_table + FIELDS * FAST_STEPS * 32);
   float* const rotated = (float*)(z + QUERIES * ROW);
   float* const largest = rotated + QUERIES * D;   // of each warp
-  float* const all_aside = largest + 8;           // (WARPS, D / 16, 4, 32)
-  uint4* const asked = (uint4*)(all_aside + WARPS * QUERIES * D);  // a and b, (2, D / 64, 32)
+  uint4* const asked = (uint4*)(largest + 8);     // a and b, (2, D / 64, 32)
   uint4* const slow_table = asked + 2 * CHUNKS * 32;
   float2* const step_table = (float2*)(slow_table + FIELDS * 32);
   float* const samples = (float*)(step_table + FAST);  // (blocks of 16, 8)
-  float* const aside = all_aside + warp * (OPERANDS * 128) + lane;  // outputs of this lane
 
   const int head = blockIdx.x, split = blockIdx.y, splits = gridDim.y;
+  const long first_page = (long)head * args.pages;
+  const char* const keys = args.keys + first_page * KEY_BYTES;
+  const char* const values = args.values + first_page * VALUE_BYTES;
+  const u16* const key_scales = args.key_scales + first_page * PAGE;
+  const u16* const value_scales = args.value_scales + first_page * PAGE;
+  const auto run_of = [&](int length, int first) -> Run {  // of this program
+    const int filled = (length + PAGE - 1) / PAGE, skipped = PADDED ? min(first / PAGE, filled) : 0;
+    const int each = (u32)(filled - skipped) / (u32)splits;
+    const int more = filled - skipped - each * splits;
+    const int begin = skipped + split * each + min(split, more);
+    return {begin, begin + each + (split < more)};
+  };
 
-  // Constants, while the launch before this one still runs.
+  // While the launch before this one still runs, constants; and what will be read first is brought
+  // into the L2 cache, if the length is not about to change much.
+  const int early_length = early(args.length);
+  const int early_first = PADDED ? early(args.firsts + head / args.kv_heads) : 0;
   const bool rotates = warp * TILES < OPERANDS;  // a warp that has rows of the matrices
   Rows rows;
   if (rotates) load_rows(rows, args.rotation, warp, lane);
@@ -268,6 +287,27 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       fast_table[i] = args.fast_table[i];
     for (int i = threadIdx.x; i < FIELDS * 32; i += THREADS) slow_table[i] = args.slow_table[i];
     for (int i = threadIdx.x; i < FAST; i += THREADS) step_table[i] = args.step[i];
+  }
+  {
+    const auto within = [&](int slot) { return min(max(slot, 0), args.pages * PAGE); };
+    const auto [begin, end] = run_of(within(early_length), within(early_first));
+    const int page = end - 1 - warp;
+    if (page >= begin) {
+      prefetch<KEY_BYTES>(keys + (long)page * KEY_BYTES, lane);
+      prefetch<VALUE_BYTES>(values + (long)page * VALUE_BYTES, lane);
+      prefetch<2 * PAGE>(key_scales + page * PAGE, lane);
+      prefetch<2 * PAGE>(value_scales + page * PAGE, lane);
+    }
+    if (CENTRED) {
+      const int block = begin / BLOCK + warp;
+      if (block * BLOCK < end + BEFORE + AFTER)
+        prefetch<SLOW_STEPS * 1024>(args.sample_table + (long)block * SLOW_STEPS * 64, lane);
+      if (page >= begin) {
+        const long middle = (long)(page * PAGE + PAGE / 2) * D;
+        prefetch<4 * FAST>(args.cos + middle, lane);
+        prefetch<4 * FAST>(args.sin + middle, lane);
+      }
+    }
   }
   wait_for_launches();
   let_launches_begin();
@@ -296,36 +336,27 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   }
   const int length = *args.length;
   const int first = PADDED ? args.firsts[head / args.kv_heads] : 0;
-  const int filled = (length + PAGE - 1) / PAGE, skipped = PADDED ? min(first / PAGE, filled) : 0;
-  const int each = (u32)(filled - skipped) / (u32)splits, more = filled - skipped - each * splits;
-  const int begin = skipped + split * each + min(split, more);
-  const int end = begin + each + (split < more);
-
-  const long first_page = (long)head * args.pages;
-  const char* const keys = args.keys + first_page * KEY_BYTES;
-  const char* const values = args.values + first_page * VALUE_BYTES;
-  const u16* const key_scales = args.key_scales + first_page * PAGE;
-  const u16* const value_scales = args.value_scales + first_page * PAGE;
+  const auto [begin, end] = run_of(length, first);
   const u32 ring = address(slots) + warp * RING;
-  int page = begin + warp;
+  int page = end - 1 - warp;
   const char* next_keys = keys + (long)page * KEY_BYTES + lane * 16;
   const char* next_values = values + (long)page * VALUE_BYTES + lane * 16;
   const char* next_key_scales = (const char*)(key_scales + page * PAGE) + lane / 4 * 16;
   const char* next_value_scales = (const char*)(value_scales + page * PAGE) + lane / 4 * 16;
   const auto fetch_keys = [&](u32 slot, bool there) {
     if (there) fetch<KEY_BYTES>(slot, next_keys, next_key_scales, lane);
-    next_keys += WARPS * KEY_BYTES;
-    next_key_scales += WARPS * PAGE * 2;
+    next_keys -= WARPS * KEY_BYTES;
+    next_key_scales -= WARPS * PAGE * 2;
     commit();
   };
   const auto fetch_values = [&](u32 slot, bool there) {
     if (there) fetch<VALUE_BYTES>(slot, next_values, next_value_scales, lane);
-    next_values += WARPS * VALUE_BYTES;
-    next_value_scales += WARPS * PAGE * 2;
+    next_values -= WARPS * VALUE_BYTES;
+    next_value_scales -= WARPS * PAGE * 2;
     commit();
   };
-  fetch_keys(ring, page < end);
-  fetch_values(ring + 2 * SLOT, page < end);
+  fetch_keys(ring, page >= begin);
+  fetch_values(ring + 2 * SLOT, page >= begin);
   const int sampled = begin / BLOCK * BLOCK;  // the first sample, of page `sampled` - BEFORE
   int block = sampled / BLOCK + warp;
   const int stop = CENTRED ? (end + BEFORE + AFTER + BLOCK - 1) / BLOCK : 0;
@@ -340,10 +371,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       }
   };
   load_samples();
-  float first_size = 0.f;  // of a weight whose score is its reference
-  if (page < end) first_size = log2f(floats(value_scales[page * PAGE]).x) - AIM;
   float2 turn[FAST / 4 + 1], turning[FAST / 4 + 1];  // z of fast pairs at the middle of a page
-  if (CENTRED && page < end) {
+  if (CENTRED && page >= begin) {
     const long middle = (long)(page * PAGE + PAGE / 2) * D;
 #pragma unroll
     for (int p = 0; p < FAST / 4; p++) {
@@ -419,7 +448,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       block += WARPS;
       load_samples();
     }
-    if (page < end)
+    if (page >= begin)
 #pragma unroll
       for (int p = 0; p < FAST / 4; p++)
         turning[p] = turned(z[g * ROW + t * (FAST / 4) + p], turn[p]);
@@ -428,18 +457,15 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 
   u32 out_high[OPERANDS][4] = {}, out_low[OPERANDS][4] = {};
   float sum0 = 0.f, sum1 = 0.f;              // of queries 2t and 2t + 1, as all that follows
-  bool any_aside = false;
+  // Weights are 2^(score - reference), which is to be at most 2^aim in the first page.
+  float reference0 = 0.f, reference1 = 0.f;
+  const float rounds = (float)(end - begin) / WARPS;
+  const float aim = rounds > 1.f ? AIM + .5f * log2f(rounds) : ONLY;
   u32 slot = 0;                              // of keys; that of values lies two on
   const float* sample = samples + (page - sampled + BEFORE) * QUERIES;
-  // Weights are 2^(score - reference); first that of what may be the largest.
-  float reference0 = first_size + GUESS, reference1 = first_size + GUESS;
-  if (CENTRED && page < end) reference0 += sample[2 * t], reference1 += sample[2 * t + 1];
-  reference0 = fminf(fmaxf(reference0, -FURTHEST), FURTHEST);
-  reference1 = fminf(fmaxf(reference1, -FURTHEST), FURTHEST);
-  u32 enough = FIRST_ENOUGH;  // bits of which some weight has one
 #pragma unroll 1
-  for (; page < end; page += WARPS) {
-    fetch_keys(ring + (slot ^ SLOT), page + WARPS < end);
+  for (; page >= begin; page -= WARPS) {
+    fetch_keys(ring + (slot ^ SLOT), page - WARPS >= begin);
     wait_for_all_but<2>();
     float score[FIELDS][4];
 #pragma unroll
@@ -511,7 +537,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       }
     }
 
-    fetch_values(ring + (slot ^ SLOT) + 2 * SLOT, page + WARPS < end);
+    fetch_values(ring + (slot ^ SLOT) + 2 * SLOT, page - WARPS >= begin);
     wait_for_all_but<2>();
     const char* const words = slots + warp * RING + slot + 2 * SLOT;
     uint4 scales = *(const uint4*)(words + WORD_BYTES + g * 16);
@@ -532,11 +558,32 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       }
       scales = {masked[0], masked[1], masked[2], masked[3]};
     }
+    const auto lower = [&](float by0, float by1) {
+      reference0 += by0, reference1 += by1;
+#pragma unroll
+      for (int s = 0; s < FIELDS; s++)
+        score[s][0] -= by0, score[s][1] -= by1, score[s][2] -= by0, score[s][3] -= by1;
+    };
+    const auto find_largest = [&](float& most0, float& most1) {  // log2 of weights
+      most0 = most1 = LOWEST;
+#pragma unroll
+      for (int s = 0; s < FIELDS; s++) {
+        const float2 by = floats(at(scales, s));
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+          const float size = fmaxf(log2f(h ? by.y : by.x), -100.f);
+          most0 = fmaxf(most0, score[s][2 * h] + size);
+          most1 = fmaxf(most1, score[s][2 * h + 1] + size);
+        }
+      }
+      most0 = largest_of_tokens(most0);
+      most1 = largest_of_tokens(most1);
+    };
     // Weights as whole numbers, raised by 128: byte 1 is that of 256 a + b nearest, byte 0 b + 128.
-    u32 weights[FIELDS][2][2], bits0, bits1;
+    u32 weights[FIELDS][2][2], bits;
     float new_sum0, new_sum1;
     const auto weigh = [&]() {
-      bits0 = bits1 = 0;
+      bits = 0;
       new_sum0 = sum0, new_sum1 = sum1;
 #pragma unroll
       for (int s = 0; s < FIELDS; s++) {
@@ -546,58 +593,35 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
           const float left = exp2_of(score[s][2 * h]), right = exp2_of(score[s][2 * h + 1]);
           new_sum0 += left;
           new_sum1 += right;
-          weights[s][h][0] = __float_as_uint(left * (h ? by.y : by.x) + (RAISED + 128.f));
-          weights[s][h][1] = __float_as_uint(right * (h ? by.y : by.x) + (RAISED + 128.f));
-          bits0 |= weights[s][h][0];
-          bits1 |= weights[s][h][1];
+          const float scale = h ? by.y : by.x, offset = (reversed(2 * s + h) - 3.5f) / 8.f;
+          weights[s][h][0] = __float_as_uint(left * scale + offset + (RAISED + 128.f));
+          weights[s][h][1] = __float_as_uint(right * scale + offset + (RAISED + 128.f));
+          bits |= weights[s][h][0] | weights[s][h][1];
         }
       }
     };
     uint4 planes[VALUE_BITS];
     load_planes(planes, words, 0, lane);
-    weigh();
-    // Of every query some weight is to be large enough, and none above 16 bits.
-    const u32 reached = (bits0 & enough ? 1 << 2 * t : 0) | (bits1 & enough ? 2 << 2 * t : 0);
-    if (__builtin_expect(any_bits(reached | ((bits0 | bits1) & ABOVE_16_BITS)) != 255, 0)) {
-      float most0 = EMPTY, most1 = EMPTY;
-#pragma unroll
-      for (int s = 0; s < FIELDS; s++) {
-        const float2 by = floats(at(scales, s));
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-          const float size = fmaxf(log2f(h ? by.y : by.x) - AIM, -100.f);
-          most0 = fmaxf(most0, score[s][2 * h] + size);
-          most1 = fmaxf(most1, score[s][2 * h + 1] + size);
-        }
-      }
-      most0 = largest_of_tokens(most0);
-      most1 = largest_of_tokens(most1);
-      if (most0 > LOWEST) {  // not all of the page is masked
-        const bool started = page - WARPS >= begin;  // the reference has served a page
-        const float rise0 = rise(most0, largest_of_tokens(sum0), started);
-        const float rise1 = rise(most1, largest_of_tokens(sum1), started);
-        if (started) {
-          const float fade0 = exp2_of(-rise0), fade1 = exp2_of(-rise1);
-#pragma unroll
-          for (int o = 0; o < OPERANDS; o++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-              float& sum = aside[(o * 4 + i) * 32];
-              sum = (any_aside ? sum : 0.f) + whole(out_high[o][i], out_low[o][i]);
-              sum *= i % 2 ? fade1 : fade0;
-              out_high[o][i] = out_low[o][i] = 0;
-            }
-          any_aside = true;
-          sum0 *= fade0;
-          sum1 *= fade1;
-        }
-        reference0 += rise0;
-        reference1 += rise1;
-#pragma unroll
-        for (int s = 0; s < FIELDS; s++)
-          score[s][0] -= rise0, score[s][1] -= rise1, score[s][2] -= rise0, score[s][3] -= rise1;
+    const bool begins = page + WARPS >= end;  // a warp's first page, where its reference is chosen
+    for (bool raised = false;; raised = true) {
+      if (raised || !begins) {
         weigh();
+        if (__builtin_expect(raised || !__any_sync(~0u, bits & ABOVE_16_BITS), 1)) break;
       }
+      float most0, most1;
+      find_largest(most0, most1);
+      float rise0 = ceilf(most0 - aim), rise1 = ceilf(most1 - aim);
+      if (!begins) {
+        rise0 = fmaxf(rise0, 0.f), rise1 = fmaxf(rise1, 0.f);
+        const u32 bits0 = (u32)fminf(rise0, 31.f), bits1 = (u32)fminf(rise1, 31.f);
+#pragma unroll
+        for (int o = 0; o < OPERANDS; o++)
+#pragma unroll
+          for (int i = 0; i < 4; i++) shift(out_high[o][i], out_low[o][i], i % 2 ? bits1 : bits0);
+        sum0 *= exp2_of(-rise0);
+        sum1 *= exp2_of(-rise1);
+      }
+      lower(rise0, rise1);
     }
     sum0 = new_sum0, sum1 = new_sum1;
     u32 weights_high[FIELDS], weights_low[FIELDS];  // bytes a and b of query g's
@@ -637,9 +661,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
           }
         }
     }
-    enough = ENOUGH;
     slot ^= SLOT;
-    sample += WARPS * QUERIES;
+    sample -= WARPS * QUERIES;
   }
 
 #pragma unroll
@@ -652,8 +675,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   for (int o = 0; o < OPERANDS; o++)
 #pragma unroll
     for (int i = 0; i < 4; i++)
-      last[o][i] =
-          (any_aside ? aside[(o * 4 + i) * 32] : 0.f) + whole(out_high[o][i], out_low[o][i]);
+      last[o][i] = whole(out_high[o][i], out_low[o][i]);
   __syncthreads();
   Rows back;
   if (rotates && args.unrotation) load_rows(back, args.unrotation, warp, lane);

@@ -25,13 +25,6 @@ INLINE u32 largest_of(u32 a) {  // of all lanes'
   return d;
 }
 
-// What any lane's word has.
-INLINE u32 any_bits(u32 a) {
-  u32 d;
-  asm("redux.sync.or.b32 %0, %1, -1;" : "=r"(d) : "r"(a));
-  return d;
-}
-
 INLINE u32 halves(float low, float high) {
   u32 d;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(high), "f"(low));
@@ -126,6 +119,16 @@ template <int OFFSET> INLINE void copy16(u32 to, const void* from) {
 INLINE void copy16_or_zeros(u32 to, const void* from, int bytes) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
                :: "r"(to), "l"(from), "r"(bytes) : "memory");
+}
+
+// Into the L2 cache, if it is not there.
+INLINE void prefetch(const void* from) { asm volatile("prefetch.global.L2 [%0];" :: "l"(from)); }
+
+// What a launch that still runs may be writing.
+INLINE int early(const int* from) {
+  int d;
+  asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(d) : "l"(from));
+  return d;
 }
 
 INLINE void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
