@@ -3,10 +3,16 @@
 import json
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from turbo_kv.bench import attention_packed
 from turbo_kv.bench.attention import result_name, run
 from turbo_kv.bench.attention_report import speed_up, table
 from turbo_kv.bench.attention_ways import Shape, checked, fastest
+from turbo_kv.cache.capture import capture
+from turbo_kv.models.text import prose
+from turbo_kv.models.tiny import FOLDER
 
 pytest.importorskip("triton", reason="Triton has no wheel for this platform")
 SMALL = Shape(1, 2, 3, 64, 200)
@@ -96,3 +102,24 @@ def test_the_figure_draws_the_limit(measured):
 )
 def test_a_result_is_named_after_its_device(device, name):
     assert result_name({"device": device}) == f"attention-{name}"
+
+
+def test_scores_are_as_far_apart_as_the_bundled_model_s():
+    """A kernel that finds all scores alike may be faster than it will be."""
+    tokens = 2048
+    model = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
+    ids = AutoTokenizer.from_pretrained(FOLDER)(prose()).input_ids[:tokens]
+    seen = capture(model, torch.tensor([ids]), queries=16)
+    deviations = [
+        _scores(layer.queries, layer.keys, layer.scaling).std(-1).flatten() for layer in seen.layers
+    ]
+    shape = Shape(1, 4, 7, 128, tokens)
+    pair = attention_packed.quantizers("lloyd-max", 128, torch.device("cpu"))
+    caches = attention_packed.PackedCaches(shape, pair, 1, torch.device("cpu"))
+    timed = _scores(caches.queries.float(), caches.states(1).restore()[0], 128**-0.5).std(-1)
+    ratio = timed.mean() / torch.cat(deviations).median()
+    assert 0.8 < ratio < 1.25
+
+
+def _scores(queries, keys, scaling):
+    return queries @ keys.repeat_interleave(queries.shape[1] // keys.shape[1], 1).mT * scaling

@@ -20,7 +20,7 @@ from turbo_kv.quant.quantizer import TurboQuantizer
 
 THETA = 1e6  # of Qwen2.5's rotary embedding
 MEAN = 8.0  # largest coordinate of a mean, in the slowest pairs
-QUERIES = 2.4  # their deviation: scores of a query then differ by 3.7 bits, as the tiny model's
+QUERIES = 2.4  # their deviation; scores are then as far apart as the bundled model's
 FORMATS = ("lloyd-max", "fast")  # codebooks of 3 bits
 
 
