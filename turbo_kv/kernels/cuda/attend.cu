@@ -28,9 +28,9 @@ constexpr int BLOCK = 16;             // samples that are made at once
 constexpr float EMPTY = -1e30f, LOWEST = -1e20f;
 constexpr float RAISED = 12582912.f;  // 1.5 · 2^23: what is added to it counts in its lower bits
 constexpr u32 RAISED_BITS = 0x4B400000, ABOVE_16_BITS = ~0x4B40FFFFu;
-// log2 of what the largest weight of a warp's first page is to be at most; half a bit more whenever
-// pages double, as what their weights are rounded by adds up, and ONLY where no other page follows.
-constexpr float AIM = 11.5f, ONLY = 15.5f;
+// log2 of what the largest weight of a warp's first page is to be; half a bit more whenever pages
+// double, as what their weights are rounded by adds up, and ONLY where no other page follows.
+constexpr float AIM = 11.f, ONLY = 15.5f;
 
 struct Run { int begin, end; };  // of pages
 
@@ -610,9 +610,9 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       }
       float most0, most1;
       find_largest(most0, most1);
-      float rise0 = ceilf(most0 - aim), rise1 = ceilf(most1 - aim);
+      float rise0 = most0 - aim, rise1 = most1 - aim;
       if (!begins) {
-        rise0 = fmaxf(rise0, 0.f), rise1 = fmaxf(rise1, 0.f);
+        rise0 = fmaxf(ceilf(rise0), 0.f), rise1 = fmaxf(ceilf(rise1), 0.f);
         const u32 bits0 = (u32)fminf(rise0, 31.f), bits1 = (u32)fminf(rise1, 31.f);
 #pragma unroll
         for (int o = 0; o < OPERANDS; o++)
