@@ -64,7 +64,7 @@ class Case:
         pair = [TurboQuantizer(head_dim, replace(config, bits=each), DEVICE) for each in bits]
         shape = batch, KV_HEADS, length, head_dim
         dense = [one.quantize(normal(*shape, seed=seed)) for seed, one in enumerate(pair)]
-        self.pages = [roomy(*each) for each in zip(dense, SIDES, strict=True)]
+        self.pages = roomy_pages(*dense)
         slow = torch.linspace(0, 1, head_dim // 2, device=DEVICE).pow(4).repeat(2)
         means = normal(2, batch, KV_HEADS, head_dim, seed=2)
         self.center = Center(20 * slow * means[0], means[1])
@@ -97,6 +97,10 @@ def roomy(dense, side):
     pages.scales[:, :, :tokens] = filled.scales
     pages.length.fill_(dense.seq_len)
     return pages
+
+
+def roomy_pages(*sides):
+    return [roomy(*each) for each in zip(sides, SIDES, strict=True)]
 
 
 def error(approximation, exact):
@@ -175,9 +179,7 @@ def test_scores_and_values_of_any_size_are_attended(scaling, falling):
     sizes = sizes.flip(0) if falling else sizes
     for side in (case.states.keys, case.states.values):
         side.scales.mul_(sizes)
-    pages = [
-        roomy(*each) for each in zip((case.states.keys, case.states.values), SIDES, strict=True)
-    ]
+    pages = roomy_pages(case.states.keys, case.states.values)
     got = case.attention(*case.table)(case.queries, *pages, case.center, scaling=scaling)
     exact = reference.attention(case.queries, case.states, scaling=scaling)
     assert error(got, exact) < 5e-3
@@ -190,9 +192,7 @@ def test_a_token_that_outweighs_the_others_hides_none():
     first = case.states.restore()[0][:, :, 0]  # (B, H_kv, D)
     case.queries = first.repeat_interleave(7, 1).unsqueeze(2)
     scaling = (6.9 / first.square().sum(-1).mean()).item()
-    pages = [
-        roomy(*each) for each in zip((case.states.keys, case.states.values), SIDES, strict=True)
-    ]
+    pages = roomy_pages(case.states.keys, case.states.values)
     got = case.attention()(case.queries, *pages, scaling=scaling)
     exact = reference.attention(case.queries, replace(case.states, center=None), scaling=scaling)
     assert error(got, exact) < 2e-3
@@ -207,7 +207,7 @@ def test_what_equal_weights_are_rounded_by_does_not_add_up():
     last = plain.restore()[0][:, :, -1]  # (B, H_kv, D)
     case.queries = last.repeat_interleave(7, 1).unsqueeze(2)
     scaling = (14 * math.log(2) / last.square().sum(-1).max()).item()
-    pages = [roomy(*each) for each in zip((plain.keys, plain.values), SIDES, strict=True)]
+    pages = roomy_pages(plain.keys, plain.values)
     attend = case.attention(launch=Launch(splits=1))
     got = attend(case.queries, *pages, scaling=scaling)
     assert error(got, reference.attention(case.queries, plain, scaling=scaling)) < 2e-3

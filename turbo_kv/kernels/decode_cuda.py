@@ -25,7 +25,7 @@ FEW_COMBINED = 2  # programs of the combination that a multiprocessor takes on t
 MOST_PAGES = 512  # of a program
 MANY_PAGES = 32  # of a program; with so many, half as many multiprocessors are left free
 QUERIES = 8
-RAISED_BITS = 0x4B400000  # as attend.cu has it
+RAISED_BITS = 0x4B400000  # of attend.cu's RAISED
 SLOTS = 4  # of a warp, for one side of a page each
 DTYPES = {torch.float32: 32, torch.float16: 16, torch.bfloat16: 0}  # as attend.cu numbers them
 

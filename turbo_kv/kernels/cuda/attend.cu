@@ -27,7 +27,7 @@ constexpr int BEFORE = 7, AFTER = 8;  // samples beside a page's own that it is 
 constexpr int BLOCK = 16;             // samples that are made at once
 constexpr float EMPTY = -1e30f, LOWEST = -1e20f;
 constexpr float RAISED = 12582912.f;  // 1.5 · 2^23: what is added to it counts in its lower bits
-constexpr u32 RAISED_BITS = 0x4B400000, ABOVE_16_BITS = ~0x4B40FFFFu;
+constexpr u32 ABOVE_16_BITS = ~0x4B40FFFFu;  // that no number below 2^16 has, once RAISED
 // log2 of what the largest weight of a warp's first page is to be; half a bit more whenever pages
 // double, as what their weights are rounded by adds up, and ONLY where no other page follows.
 constexpr float AIM = 11.f, ONLY = 15.5f;
@@ -229,7 +229,8 @@ INLINE void shift(u32& high, u32& low, u32 bits) {
   high = (int)high >> bits;
 }
 
-// Eighths that are added before rounding, lest what equal weights are rounded by adds up.
+// Three bits backwards: eighths that are added before rounding, other ones to the next token, lest
+// what equal weights are rounded by adds up.
 INLINE int reversed(int n) { return n % 2 * 4 + n / 2 % 2 * 2 + n / 4; }
 
 INLINE float2 turned(float2 z, float2 by) {  // conj(z e^(iθ)), as (real, imag) of mean_phases.py
@@ -264,7 +265,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   };
 
   // While the launch before this one still runs, constants; and what will be read first is brought
-  // into the L2 cache, if the length is not about to change much.
+  // into the L2 cache.
   const int early_length = early(args.length);
   const int early_first = PADDED ? early(args.firsts + head / args.kv_heads) : 0;
   const bool rotates = warp * TILES < OPERANDS;  // a warp that has rows of the matrices
@@ -288,7 +289,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     for (int i = threadIdx.x; i < FIELDS * 32; i += THREADS) slow_table[i] = args.slow_table[i];
     for (int i = threadIdx.x; i < FAST; i += THREADS) step_table[i] = args.step[i];
   }
-  {
+  {  // A length that is not the last one costs time and nothing else.
     const auto within = [&](int slot) { return min(max(slot, 0), args.pages * PAGE); };
     const auto [begin, end] = run_of(within(early_length), within(early_first));
     const int page = end - 1 - warp;
@@ -558,7 +559,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       }
       scales = {masked[0], masked[1], masked[2], masked[3]};
     }
-    const auto lower = [&](float by0, float by1) {
+    const auto raise_references = [&](float by0, float by1) {
       reference0 += by0, reference1 += by1;
 #pragma unroll
       for (int s = 0; s < FIELDS; s++)
@@ -621,7 +622,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         sum0 *= exp2_of(-rise0);
         sum1 *= exp2_of(-rise1);
       }
-      lower(rise0, rise1);
+      raise_references(rise0, rise1);
     }
     sum0 = new_sum0, sum1 = new_sum1;
     u32 weights_high[FIELDS], weights_low[FIELDS];  // bytes a and b of query g's
