@@ -44,7 +44,7 @@ def fast_table(cos: Tensor, sin: Tensor, fast: int) -> Tensor:
 
 
 def step_table(cos: Tensor, sin: Tensor, fast: int, pages: int) -> Tensor:
-    """cos and sin of what fast pairs turn by over `pages` pages, or back below 0, fp32 (fast, 2)."""
+    """cos and sin of what fast pairs turn by over `pages` (back, if negative), fp32 (fast, 2)."""
     return _cos_sin(_angles(cos, sin, torch.tensor([PAGE * pages]))[0, :fast]).float().contiguous()
 
 
