@@ -156,7 +156,8 @@ def test_what_pages_hold_is_what_they_cost(model, paged):
     assert sum(stored.values()) == cache.nbytes
     pages = 2
     words, scales = pages * 3 * 4 * 64 * 2, pages * 64 * 2
-    assert cache.nbytes == 2 * (words + scales) + 4 + stored["means"]
+    length = arrived = 4
+    assert cache.nbytes == 2 * (words + scales) + length + arrived + stored["means"]
     assert stored["codes"] == pytest.approx(2 * words * 81 / 128, abs=1)
 
 

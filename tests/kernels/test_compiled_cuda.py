@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from turbo_kv.kernels import compiled_cuda, quantize_cuda
 from turbo_kv.kernels.choose import why_not_cuda_c
-from turbo_kv.kernels.decode_cuda import MOST_PAGES, REGISTERS, WARPS, CompiledSplit
+from turbo_kv.kernels.decode_cuda import MOST_PAGES, REGISTERS, WARPS, CompiledAttention
 
 SHAPES = [
     (128, 3, 0, 16, 2.2),
@@ -111,10 +111,10 @@ def spilled(body):
     bits=st.sampled_from([2, 3, 4]),
 )
 def test_work_of_any_size_fits(heads, groups, pages, head_dim, bits):
-    split = object.__new__(CompiledSplit)
+    split = object.__new__(CompiledAttention)
     split.head_dim, split._processors = head_dim, 132
     split.shape = dict.fromkeys(("KEY_BITS", "VALUE_BITS"), bits)
-    splits = split.splits(heads, heads * groups, pages)
+    splits = split.splits(heads, pages)
     assert 1 <= splits <= pages
     assert pages <= MOST_PAGES * splits
     shared = split._shared(-(-pages // splits) + 1, head_dim // 2)

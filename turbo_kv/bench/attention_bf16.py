@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from turbo_kv.kernels.decode_kernel import decode_combine
+from turbo_kv.kernels.decode_kernel import decode_combine, over_largest
 from turbo_kv.kernels.decode_triton import combined
 
 LOG2_E = 1.4426950408889634
@@ -26,8 +26,8 @@ def attention(
     batch, query_heads, _, head_dim = query_states.shape
     kv_heads, tokens = keys.shape[1:3]
     heads, groups = batch * kv_heads, query_heads // kv_heads
-    parts = query_states.new_empty(heads, splits, QUERIES, head_dim, dtype=torch.float32)
-    sums = query_states.new_empty(heads, splits, QUERIES, dtype=torch.float32)
+    parts = query_states.new_empty(heads, splits, QUERIES, head_dim, dtype=torch.half)
+    sums = query_states.new_empty(heads, splits, QUERIES, 2, dtype=torch.float32)
     out = torch.empty_like(query_states)
     run = triton.cdiv(triton.cdiv(tokens, splits), block) * block
     _split[heads, splits](
@@ -88,5 +88,7 @@ def _split(
     total = tl.where(some, total, 1.0)
     place = (head * tl.num_programs(1) + split) * 8 + column
     kept = column < 8
-    tl.store(parts + place[:, None] * D + channel[None, :], output / total[:, None], kept[:, None])
-    tl.store(sums + place, tl.where(some, maximum + tl.log2(total), -1e30), kept)
+    output, largest = over_largest(output / total[:, None], 1)
+    tl.store(parts + place[:, None] * D + channel[None, :], output, kept[:, None])
+    tl.store(sums + 2 * place, tl.where(some, maximum + tl.log2(total), -1e30), kept)
+    tl.store(sums + 2 * place + 1, largest, kept)

@@ -33,7 +33,7 @@ class PagedStores:
         bits = quantizers[0].codebook.bits
         keys = empty_pages(nothing.shape, bits, "keys", nothing.device)
         values = empty_pages(nothing.shape, bits, "values", nothing.device)
-        self._sides = keys, replace(values, length=keys.length)
+        self._sides = keys, replace(values, length=keys.length, arrived=keys.arrived)
 
     def append(self, keys: torch.Tensor, values: torch.Tensor, center: Center | None) -> None:
         """As `DenseStores.append`."""
@@ -82,7 +82,8 @@ class PagedStores:
         room = max(1, keys.capacity)
         codes = 2 * keys.words.nbytes * self.length // room
         scales = 2 * keys.scales.nbytes * self.length // room
-        held = storage_bytes(keys.words, keys.scales, values.words, values.scales, keys.length)
+        coded = keys.words, keys.scales, values.words, values.scales
+        held = storage_bytes(*coded, keys.length, keys.arrived, values.arrived)
         return {"codes": codes, "scales": scales, "open_page": held - codes - scales}
 
     def _set_length(self, length: int) -> None:

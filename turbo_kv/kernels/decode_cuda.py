@@ -1,4 +1,4 @@
-"""`decode_split` in CUDA C, cuda/attend.cu: the same pages in, the same parts out, in less time.
+"""Decode attention on pages in CUDA C, cuda/attend.cu: one launch, in less time than Triton's two.
 
 decode_triton.py has the mathematics. Knows which tables and numbers the kernel takes.
 """
@@ -20,10 +20,7 @@ REGISTERS = 240  # of a thread, at most
 LEAST_PAGES = 4  # of a program
 FREE_SPLITS = 16  # that cost next to nothing to combine; where there are more,
 MORE_PAGES = 8  # a program has at least these
-MOST_FREE = 4  # of so many multiprocessors one is left free, at most
-FEW_COMBINED = 2  # programs of the combination that a multiprocessor takes on the side
 MOST_PAGES = 512  # of a program
-MANY_PAGES = 32  # of a program; with so many, half as many multiprocessors are left free
 QUERIES = 8
 RAISED_BITS = 0x4B400000  # of attend.cu's RAISED
 SLOTS = 4  # of a warp, for one side of a page each
@@ -38,14 +35,15 @@ class _Arguments(ctypes.Structure):
         *((name, c_void_p) for name in ("value_scales", "length", "firsts")),
         *((name, c_void_p) for name in ("rotation", "unrotation", "key_mean", "value_mean")),
         *((name, c_void_p) for name in ("step", "fast_table", "slow_table", "sample_table")),
-        *((name, c_void_p) for name in ("cos", "sin", "levels", "outputs", "sums", "attended")),
+        *((name, c_void_p) for name in ("cos", "sin", "levels")),
+        *((name, c_void_p) for name in ("outputs", "sums", "arrived", "attended")),
         *((name, c_float) for name in ("scaling", "key_unit", "gain")),
         *((name, c_int) for name in ("pages", "groups", "kv_heads")),
     )
 
 
-class CompiledSplit:
-    """The split of one pair of codebooks, and its tables. Raises NotCompiled where there is none.
+class CompiledAttention:
+    """Attention on one pair of codebooks, and its tables. Raises NotCompiled where there is none.
 
     keys, values: centroids (2^bits,), the inverse rotation over its peak, fp16 (D, D), and that.
     rope: cos and sin as `PagedAttention` takes them, or None.
@@ -86,25 +84,11 @@ class CompiledSplit:
             )
         torch.cuda.synchronize(self.device)  # a launch reads tables before it waits for others
 
-    def splits(self, heads: int, query_heads: int, pages: int) -> int:
-        """Programs per KV head: no more than the device holds at once, of as many pages each.
-
-        Where few programs combine them, as many multiprocessors are left free for those to wait on.
-        """
-        free = query_heads if MOST_FREE * query_heads <= self._processors else 0
-        if heads * pages > MANY_PAGES * self._processors:
-            free //= 2
+    def splits(self, heads: int, pages: int) -> int:
+        """Programs per KV head: no more than the device holds at once, of as many pages each."""
         tiles = -(-pages // LEAST_PAGES)
-        most = min((self._processors - free) // heads, max(FREE_SPLITS, pages // MORE_PAGES))
+        most = min(self._processors // heads, max(FREE_SPLITS, pages // MORE_PAGES))
         return -(-tiles // -(-tiles // max(1, most, -(-pages // MOST_PAGES))))
-
-    def unrotates(self, query_heads: int, splits: int) -> bool:
-        """Whether outputs are un-rotated here, their channels in order, and not by the combination.
-
-        query_heads: of the whole batch, each a program of the combination. Few of them un-rotate
-        while splits still run; many would read the matrix once each.
-        """
-        return splits == 1 or query_heads > FEW_COMBINED * self._processors
 
     def __call__(  # noqa: PLR0917 (what attention takes)
         self,
@@ -118,10 +102,10 @@ class CompiledSplit:
         sums: Tensor,
         attended: Tensor | None = None,
     ) -> None:
-        """Fill outputs (B · H_kv, splits, 8, D) and sums (B · H_kv, splits, 8) as `decode_split`.
+        """Fill outputs (B · H_kv, splits, 8, D) and sums (B · H_kv, splits, 8, 2) as `decode_split`.
 
-        But outputs are un-rotated if it `unrotates`. scaling: of the scores, in base 2.
-        attended: like query_states; filled in place of both if given, for which splits is 1.
+        scaling: of the scores, in base 2. attended: like query_states; filled too if given, and
+        all that is to be read then.
         """
         heads, splits = outputs.shape[:2]
         pages, kv_heads = keys.words.shape[2], keys.words.shape[1]
@@ -130,12 +114,11 @@ class CompiledSplit:
         fast = self.fast if center is not None else 0
         queries = query_states.contiguous()
         rotation, unrotation = self.matrices
-        if not self.unrotates(query_states.shape[0] * query_states.shape[1], splits):
-            unrotation = None
         means = (None, None) if center is None else (center.key_mean, center.value_mean)
         pointers = (
             *(queries, keys.words, keys.scales, values.words, values.scales, keys.length, first),
-            *(rotation, unrotation, *means, *self.tables, self.levels, outputs, sums, attended),
+            *(rotation, unrotation, *means, *self.tables, self.levels),
+            *(outputs, sums, keys.arrived, attended),
         )
         shape = self.shape | {
             "FAST": fast,
@@ -160,9 +143,9 @@ class CompiledSplit:
         bits = max(self.shape["KEY_BITS"], self.shape["VALUE_BITS"])
         ring = WARPS * SLOTS * (8 * width * bits + 2 * PAGE)
         tables = 4 * fast // 8 * 32 * 16 + 4 * 32 * 16 + fast * 8
-        products = QUERIES * (width // 2 + 2) * 8
-        rotated = (QUERIES * width + 8) * 4 + 16 * width
+        products = QUERIES * (width // 2 + 4) * 8
+        vectors = 2 * QUERIES * (width + 32) * 2
+        rotated = (QUERIES * (width + 4) + 8) * 4 + 16 * width
         block, nodes = mean_samples.BLOCK, len(mean_samples.NODES)
         samples = -(-(pages + nodes + block) // block) * block * QUERIES * 4 if fast else 0
-        last = (WARPS * (width + 4 + 2) + width) * QUERIES * 4
-        return max(ring + tables + products + rotated + samples, last)
+        return ring + tables + products + vectors + rotated + samples

@@ -124,8 +124,8 @@ def decode_split(
 ):  # fmt: skip
     """Attention of one KV head's queries over every splits-th tile; grid (B · H_kv, splits).
 
-    outputs (B · H_kv, splits, 8, D), rotated and in the order of `channel_at`;
-    sums_out (B · H_kv, splits, 8), log-sum-exp; both fp32.
+    outputs (B · H_kv, splits, 8, D), fp16, each over its largest number, rotated and in the order
+    of `channel_at`; sums_out (B · H_kv, splits, 8, 2), fp32: log-sum-exp, and that largest.
     """
     head = tl.program_id(0).to(tl.int64)
     split = tl.program_id(1)
@@ -200,9 +200,18 @@ def decode_split(
     factor = weight * (VALUES.gain * VALUES.peak / total)[None, :]
     output = _warps_together(output * factor[:, None, :], WARPS, D)
     place = (head * splits + split) * QUERIES + column
+    output, largest = over_largest(output, 0)
     tl.store(outputs + place[None, :] * D + channel[:, None], output)
     log_sum = highest - VALUES.room + tl.log2(total)
-    tl.store(sums_out + place, tl.where(some, log_sum, EMPTY))
+    tl.store(sums_out + 2 * place, tl.where(some, log_sum, EMPTY))
+    tl.store(sums_out + 2 * place + 1, largest)
+
+
+@triton.jit
+def over_largest(x, axis: tl.constexpr):
+    """x over its largest number along an axis, fp16; and that."""
+    largest = tl.max(tl.abs(x), axis)
+    return (x / tl.expand_dims(tl.where(largest > 0, largest, 1.0), axis)).to(tl.float16), largest
 
 
 @triton.jit
@@ -252,14 +261,14 @@ def decode_combine(
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
     outputs += (head * splits * 8 + query % groups) * D
-    sums += head * splits * 8 + query % groups
+    sums += (head * splits * 8 + query % groups) * 2
     parts = ()
     for start in tl.static_range(0, BLOCK, CHUNK):
         split = (start + tl.arange(0, CHUNK))[:, None]
         place = outputs + split * (8 * D) + channel[None, :]
         parts += (tl.load(place, split < splits, 0.0),)
     split = tl.arange(0, BLOCK)
-    log_sum = tl.load(sums + split * 8, split < splits, EMPTY)
+    log_sum = tl.load(sums + split * 16, split < splits, EMPTY)
     highest = tl.max(log_sum, 0)
     if NEWEST:
         highest = tl.maximum(highest, tl.max(scores, 0))
@@ -271,7 +280,8 @@ def decode_combine(
     weighted = tl.zeros((CHUNK, D), tl.float32)
     for start in tl.static_range(0, BLOCK, CHUNK):
         split = start + tl.arange(0, CHUNK)
-        weight = tl.exp2(tl.load(sums + split * 8, split < splits, EMPTY) - highest)
+        weight = tl.exp2(tl.load(sums + split * 16, split < splits, EMPTY) - highest)
+        weight *= tl.load(sums + split * 16 + 1, split < splits, 0.0)
         weighted += parts[start // CHUNK] * weight[:, None]
     output = tl.sum(weighted, 0) / total
     if matrix is not None:

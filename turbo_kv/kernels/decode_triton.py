@@ -1,8 +1,8 @@
-"""Decode attention straight from packed pages on a GPU: split-K, two launches, no restored copy.
+"""Decode attention straight from packed pages on a GPU: split-K, no restored copy.
 
 The first launch, of a split of the tokens for every KV head, is Triton's or, where there is one for
-the device, CUDA C's (decode_cuda.py); the second, which weighs splits together, is Triton's, and
-left out where CUDA C has nothing to put together.
+the device, CUDA C's (decode_cuda.py); the second, which weighs splits and newest tokens together,
+is Triton's. CUDA C weighs splits together itself where there are no newest tokens.
 
 With stored key j = R(j) μ_k + s_j Hᵀ c_j (see pagewise.py), H orthonormal,
 
@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from turbo_kv.kernels.choose import MOST_QUERIES, why_not, why_not_cuda_c
-from turbo_kv.kernels.decode_cuda import CompiledSplit
+from turbo_kv.kernels.decode_cuda import CompiledAttention
 from turbo_kv.kernels.decode_kernel import decode_combine, decode_split
 from turbo_kv.kernels.levels import codes
 from turbo_kv.kernels.pages import FIELDS, PAGE, Pages
@@ -96,7 +96,7 @@ class PagedAttention:
             rope = None if cos is None else (cos.contiguous(), sin.contiguous())
             keys = key_quantizer.codebook.centroids, self.key_matrix, self.keys.peak
             values = value_quantizer.codebook.centroids, self.value_matrix, self.values.peak
-            self.compiled = CompiledSplit(keys, values, rope)
+            self.compiled = CompiledAttention(keys, values, rope)
         elif cos is not None:
             self.table = phase_table(cos, sin)
 
@@ -135,21 +135,21 @@ class PagedAttention:
             )
         scaling = head_dim**-0.5 if scaling is None else scaling
         heads = batch * kv_heads
-        splits = self.launch.splits or self._splits(heads, groups, keys)
+        splits = self.launch.splits or self._splits(heads, keys)
         out = query_states.new_empty(query_states.shape)
-        parts = torch.empty(heads, splits, LANES, head_dim, device=self.device)
-        sums = torch.empty(heads, splits, LANES, device=self.device)
+        shape = heads, splits, LANES
+        parts = torch.empty(*shape, head_dim, dtype=torch.half, device=self.device)
+        sums = torch.empty(*shape, 2, device=self.device)
         split = query_states, keys, values, center, first, scaling * LOG2_E, parts, sums
-        if self.compiled and splits == 1 and newest is None:
+        if self.compiled and newest is None:
             self.compiled(*split, out)
             return out
         (self.compiled or self._split)(*split)
-        unrotated = self.compiled and self.compiled.unrotates(batch * query_heads, splits)
         early = {"launch_pdl": True} if self.device.type == "cuda" else {}
         near = None if newest is None else [each.contiguous() for each in newest]
         tokens = 0 if near is None else near[0].shape[2]
         decode_combine[(batch * query_heads,)](
-            *(parts, sums, None if unrotated else self.value_matrix),
+            *(parts, sums, self.value_matrix),
             *(None if center is None else center.value_mean, out, splits, groups),
             *(query_states.contiguous(), *(near or (None, None)), keys.length, first),
             *(scaling * LOG2_E, tokens, kv_heads),
@@ -160,11 +160,11 @@ class PagedAttention:
         )
         return out
 
-    def _splits(self, heads: int, groups: int, keys: Pages) -> int:
+    def _splits(self, heads: int, keys: Pages) -> int:
         """Programs per KV head: no more than the device holds at once, each with as many tiles."""
         pages = keys.words.shape[2]
         if self.compiled:
-            return self.compiled.splits(heads, heads * groups, pages)
+            return self.compiled.splits(heads, pages)
         tiles = -(-pages // WARPS)
         if self.device.type != "cuda":
             return min(2, tiles)

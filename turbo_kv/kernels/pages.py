@@ -40,12 +40,15 @@ class Pages:
 
     words: int16 (B, H, P, bits, 4 D). scales: fp16 (B, H, P·64), by lane: see `token_scales`.
     length: int32 (1,) on the device, the tokens that are valid; what lies beyond is never read.
+    arrived: int32 (B, H), zeros: a launch that attends counts its programs in those of the keys,
+    and leaves zeros.
     bits: width of a code, 2 to 4. side: whose rows are tokens ("keys") or channels ("values").
     """
 
     words: Tensor
     scales: Tensor
     length: Tensor
+    arrived: Tensor
     bits: int
     side: Side
 
@@ -61,7 +64,7 @@ class Pages:
     @property
     def nbytes(self) -> int:
         """Bytes held, read from storage."""
-        return storage_bytes(self.words, self.scales, self.length)
+        return storage_bytes(self.words, self.scales, self.length, self.arrived)
 
     def token_scales(self, start: int, stop: int) -> Tensor:
         """Scales of tokens `start` to `stop`, fp16 (B, H, stop - start), in their order."""
@@ -78,11 +81,12 @@ class Pages:
         pages = min(moved.words.shape[2], self.words.shape[2])
         moved.words[:, :, :pages] = self.words[:, :, :pages]
         moved.scales[:, :, : pages * PAGE] = self.scales[:, :, : pages * PAGE]
-        return replace(moved, length=self.length)
+        return replace(moved, length=self.length, arrived=self.arrived)
 
     def map_batch(self, fn: Callable[[Tensor], Tensor]) -> "Pages":
-        """Apply `fn` to words and scales, batch first: reorder, repeat or select."""
-        return replace(self, words=fn(self.words), scales=fn(self.scales))
+        """Apply `fn` to every row's tensors, batch first: reorder, repeat or select."""
+        rows = {"words": self.words, "scales": self.scales, "arrived": self.arrived}
+        return replace(self, **{name: fn(row) for name, row in rows.items()})
 
 
 def page_count(tokens: int) -> int:
@@ -104,6 +108,7 @@ def empty_pages(
         torch.empty(batch, heads, pages, bits, 4 * head_dim, dtype=torch.int16, device=device),
         torch.empty(batch, heads, pages * PAGE, dtype=torch.half, device=device),
         torch.zeros(1, dtype=torch.int32, device=device),
+        torch.zeros(batch, heads, dtype=torch.int32, device=device),
         bits,
         side,
     )
@@ -129,6 +134,7 @@ def to_pages(packed: PackedVectors, side: Side) -> Pages:
         words.to(torch.int16).flatten(4),
         scales.permute(0, 1, 2, 5, 3, 4).flatten(2),
         torch.tensor([tokens], dtype=torch.int32, device=codes.device),
+        torch.zeros(packed.codes.shape[:2], dtype=torch.int32, device=codes.device),
         bits,
         side,
     )

@@ -271,6 +271,7 @@ template <int OFFSET> INLINE void copy16(u32 to, const void* from) {
   copy16_or_zeros(to + OFFSET, (const char*)from + OFFSET, 16);
 }
 
+template <class T> INLINE T load(const T* from) { return *from; }
 INLINE void prefetch(const void*) {}
 INLINE int early(const int* from) { return EAGER ? *from : -1; }
 
@@ -278,6 +279,12 @@ INLINE void commit() { current->groups.emplace_back(); }
 
 template <int GROUPS> INLINE void wait_for_all_but() {  // the last group is still open
   for (auto& groups = current->groups; groups.size() > GROUPS + 1; groups.pop_front()) perform(groups.front());
+}
+
+INLINE u32 arrive(u32* counter, u32 last) {  // programs run one after another
+  const u32 before = *counter;
+  *counter = before < last ? before + 1 : 0;
+  return before;
 }
 
 INLINE void wait_for_launches() {}

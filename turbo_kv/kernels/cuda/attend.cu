@@ -21,7 +21,8 @@ constexpr int WORD_BYTES = KEY_BYTES > VALUE_BYTES ? KEY_BYTES : VALUE_BYTES;
 constexpr int SLOT = WORD_BYTES + 2 * PAGE;  // words and scales of one side of a page
 constexpr int RING = 4 * SLOT;  // of keys, then of values, two each
 constexpr int PAIRS = D / 2;
-constexpr int ROW = PAIRS + 2;  // of z, so that queries lie in different banks
+constexpr int ROW = PAIRS + 4;  // words of z of a query, so that queries lie in different banks
+constexpr int WIDE = D + 4;     // a row of D floats, likewise
 constexpr int FAST_STEPS = FAST / 8, SLOW_STEPS = (PAIRS - FAST) / 8;  // of the matrix unit
 constexpr int BEFORE = 7, AFTER = 8;  // samples beside a page's own that it is interpolated from
 constexpr int BLOCK = 16;             // samples that are made at once
@@ -43,7 +44,7 @@ struct Arguments {
   const int* length;
   const int* firsts;         // (batch)
   const u16* rotation;       // (D, D), of queries, rows in the order of channels in words
-  const u16* unrotation;     // (D, D), of outputs, columns in that order, or null to leave them
+  const u16* unrotation;     // (D, D), of outputs, columns in that order
   const u16* key_mean;       // (heads, D)
   const u16* value_mean;
   const float2* step;        // (FAST), what fast pairs turn by from one page of a warp to the next
@@ -53,9 +54,10 @@ struct Arguments {
   const float* cos;          // (tokens, D)
   const float* sin;
   const u32* levels;         // (·, 32 alike): tables of keys, of values, then `marks`
-  float* outputs;            // (heads, splits, 8, D)
-  float* sums;               // (heads, splits, 8)
-  void* attended;            // (heads, groups, D), written in place of outputs and sums if given
+  u16* outputs;              // (heads, splits, 8, D), of each split over their largest
+  float2* sums;              // (heads, splits, 8): log2 of all weights, and that largest
+  u32* arrived;              // (heads), programs that have written theirs, of all but the last
+  void* attended;            // (heads, groups, D), what they come to; null if that is not asked for
   float scaling;             // of queries
   float key_unit;            // of products with levels of keys
   float gain;                // of outputs
@@ -124,32 +126,23 @@ INLINE void load_planes(uint4 (&planes)[BITS], const char* words, int chunk, int
     planes[p] = *(const uint4*)(words + p * (8 * D) + chunk * 512 + lane * 16);
 }
 
+INLINE void eight_of(float2 (&x)[4], const void* queries, int i) {
 #if QUERY == 32
-INLINE float query_at(const void* queries, long i) { return ((const float*)queries)[i]; }
-#elif QUERY == 16
-INLINE float query_at(const void* queries, long i) { return floats(((const u16*)queries)[i]).x; }
-#else  // bf16
-INLINE float query_at(const void* queries, long i) {
-  return __uint_as_float((u32)((const u16*)queries)[i] << 16);
-}
-#endif
-
-INLINE void eight_of(float (&q)[8], const void* queries, long i) {
-#if QUERY == 32
-  const float4 left = *(const float4*)((const float*)queries + i);
-  const float4 right = *(const float4*)((const float*)queries + i + 4);
-  q[0] = left.x, q[1] = left.y, q[2] = left.z, q[3] = left.w;
-  q[4] = right.x, q[5] = right.y, q[6] = right.z, q[7] = right.w;
+#pragma unroll
+  for (int n = 0; n < 4; n += 2) {
+    const uint4 words = load((const uint4*)queries + i / 4 + n / 2);
+    x[n] = {__uint_as_float(words.x), __uint_as_float(words.y)};
+    x[n + 1] = {__uint_as_float(words.z), __uint_as_float(words.w)};
+  }
 #else
-  const uint4 words = *(const uint4*)((const u16*)queries + i);
+  const uint4 words = load((const uint4*)queries + i / 8);
 #pragma unroll
   for (int n = 0; n < 4; n++) {
-    const u32 word = at(words, n);
+    const u32 both = at(words, n);
 #if QUERY == 16
-    const float2 both = floats(word);
-    q[2 * n] = both.x, q[2 * n + 1] = both.y;
+    x[n] = floats(both);
 #else
-    q[2 * n] = __uint_as_float(word << 16), q[2 * n + 1] = __uint_as_float(word & 0xFFFF0000u);
+    x[n] = {__uint_as_float(both << 16), __uint_as_float(both & 0xFFFF0000u)};
 #endif
   }
 #endif
@@ -163,7 +156,7 @@ INLINE void store(void* to, long i, float x) { ((u16*)to)[i] = (u16)halves(x, 0.
 INLINE void store(void* to, long i, float x) { ((u16*)to)[i] = brain_float(x); }
 #endif
 
-// Rows of a matrix (D, D) that a warp multiplies, of 16 in a tile, and vectors of eight queries.
+// Rows of a matrix (D, D) that a warp multiplies, of 16 in a tile.
 constexpr int TILES = OPERANDS > WARPS ? OPERANDS / WARPS : 1;
 struct Rows { uint4 of[TILES][2][D / 32]; };
 
@@ -179,28 +172,47 @@ INLINE void load_rows(Rows& rows, const u16* matrix, int warp, int lane) {
       }
 }
 
-// c: rows times x, of which lane (g, t) holds numbers 32 k + 8 t onwards of query g. The vectors go
-// in two parts of fp16; four sums do not wait for each other.
-INLINE void multiply(float (&c)[TILES][4], const Rows& rows, const float (&x)[D / 32][8]) {
+// Vectors of eight queries, every number in two parts of fp16: (2, 8, HALVES), of which D are used.
+constexpr int HALVES = D + 32;  // so that rows lie in different banks
+constexpr int OF_LOWER = QUERIES * HALVES / 2;  // words before the lower parts
+
+template <int N> struct __align__(4 * N) Words { u32 of[N]; };
+
+template <int N> INLINE void put(u32* vectors, int query, int pair, const float2 (&x)[N]) {
+  Words<N> upper, lower;
+#pragma unroll
+  for (int n = 0; n < N; n++) {
+    upper.of[n] = halves(x[n].x, x[n].y);
+    const float2 rounded = floats(upper.of[n]);
+    lower.of[n] = halves(x[n].x - rounded.x, x[n].y - rounded.y);
+  }
+  u32* const to = vectors + query * (HALVES / 2) + pair;
+  *(Words<N>*)to = upper;
+  *(Words<N>*)(to + OF_LOWER) = lower;
+}
+
+INLINE float number(const u32* vectors, int query, int channel) {
+  const u16* const from = (const u16*)vectors + query * HALVES + channel;
+  return floats(from[0]).x + floats(from[2 * OF_LOWER]).x;
+}
+
+// c: rows times vectors. Four sums do not wait for each other.
+INLINE void multiply(float (&c)[TILES][4], const Rows& rows, const u32* vectors, int lane) {
   float others[TILES][3][4] = {};
+  const u32* const from = vectors + lane / 4 * (HALVES / 2) + lane % 4 * 4;
 #pragma unroll
   for (int k = 0; k < D / 32; k++) {
-    u32 high[4], low[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      high[i] = halves(x[k][2 * i], x[k][2 * i + 1]);
-      const float2 rounded = floats(high[i]);
-      low[i] = halves(x[k][2 * i] - rounded.x, x[k][2 * i + 1] - rounded.y);
-    }
+    const uint4 high = *(const uint4*)(from + 16 * k);
+    const uint4 low = *(const uint4*)(from + OF_LOWER + 16 * k);
 #pragma unroll
     for (int m = 0; m < TILES; m++) {
       const uint4 above = rows.of[m][0][k], below = rows.of[m][1][k];
       const uint4 front = {above.x, below.x, above.y, below.y};
       const uint4 back = {above.z, below.z, above.w, below.w};
-      multiply(c[m], front, high[0], high[1]);
-      multiply(others[m][0], back, high[2], high[3]);
-      multiply(others[m][1], front, low[0], low[1]);
-      multiply(others[m][2], back, low[2], low[3]);
+      multiply(c[m], front, high.x, high.y);
+      multiply(others[m][0], back, high.z, high.w);
+      multiply(others[m][1], front, low.x, low.y);
+      multiply(others[m][2], back, low.z, low.w);
     }
   }
 #pragma unroll
@@ -215,6 +227,18 @@ INLINE float whole(u32 upper, u32 lower) { return (float)(int)upper * 256.f + (f
 INLINE float sum_of(u32 x, u32 y) {
   const float without = __uint_as_float(x) - (RAISED + RAISED / 256.f);
   return __uint_as_float(y) * (1.f / 256.f) + without;
+}
+
+INLINE float sum_of_lanes(float x) {
+#pragma unroll
+  for (int n = 1; n < 32; n *= 2) x += __shfl_xor_sync(~0u, x, n);
+  return x;
+}
+
+INLINE float largest_of_lanes(float x) {
+#pragma unroll
+  for (int n = 1; n < 32; n *= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, n));
+  return x;
 }
 
 INLINE float largest_of_tokens(float x) {  // of a query, in all lanes
@@ -242,9 +266,10 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
   char* const slots = shared;
   uint4* const fast_table = (uint4*)(slots + WARPS * RING);
-  float2* const z = (float2*)(fast_table + FIELDS * FAST_STEPS * 32);
-  float* const rotated = (float*)(z + QUERIES * ROW);
-  float* const largest = rotated + QUERIES * D;   // of each warp
+  u32* const z = (u32*)(fast_table + FIELDS * FAST_STEPS * 32);  // (2, 8, ROW), in two parts of fp16
+  u32* const vectors = z + 2 * QUERIES * ROW;  // queries, and outputs in the end
+  float* const rotated = (float*)(vectors + 2 * OF_LOWER);
+  float* const largest = rotated + QUERIES * WIDE;  // of each warp
   uint4* const asked = (uint4*)(largest + 8);     // a and b, (2, D / 64, 32)
   uint4* const slow_table = asked + 2 * CHUNKS * 32;
   float2* const step_table = (float2*)(slow_table + FIELDS * 32);
@@ -266,9 +291,10 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 
   // While the launch before this one still runs, constants; and what will be read first is brought
   // into the L2 cache.
-  const int early_length = early(args.length);
-  const int early_first = PADDED ? early(args.firsts + head / args.kv_heads) : 0;
-  const bool rotates = warp * TILES < OPERANDS;  // a warp that has rows of the matrices
+  const int* const own_first = args.firsts + head / args.kv_heads;
+  const auto within = [&](int slot) { return min(max(slot, 0), args.pages * PAGE); };
+  int length = within(early(args.length)), first = PADDED ? within(early(own_first)) : 0;
+  const bool rotates = OPERANDS >= WARPS || warp < OPERANDS;  // it has rows of the matrices
   Rows rows;
   if (rotates) load_rows(rows, args.rotation, warp, lane);
   constexpr int KEY_TABLE = KEY_BITS == 4 ? 4 : 2, VALUE_TABLE = VALUE_BITS == 4 ? 4 : 2;  // words
@@ -289,61 +315,75 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     for (int i = threadIdx.x; i < FIELDS * 32; i += THREADS) slow_table[i] = args.slow_table[i];
     for (int i = threadIdx.x; i < FAST; i += THREADS) step_table[i] = args.step[i];
   }
-  {  // A length that is not the last one costs time and nothing else.
-    const auto within = [&](int slot) { return min(max(slot, 0), args.pages * PAGE); };
-    const auto [begin, end] = run_of(within(early_length), within(early_first));
-    const int page = end - 1 - warp;
-    if (page >= begin) {
-      prefetch<KEY_BYTES>(keys + (long)page * KEY_BYTES, lane);
-      prefetch<VALUE_BYTES>(values + (long)page * VALUE_BYTES, lane);
-      prefetch<2 * PAGE>(key_scales + page * PAGE, lane);
-      prefetch<2 * PAGE>(value_scales + page * PAGE, lane);
-    }
-    if (CENTRED) {
-      const int block = begin / BLOCK + warp;
-      if (block * BLOCK < end + BEFORE + AFTER)
-        prefetch<SLOW_STEPS * 1024>(args.sample_table + (long)block * SLOW_STEPS * 64, lane);
-      if (page >= begin) {
-        const long middle = (long)(page * PAGE + PAGE / 2) * D;
-        prefetch<4 * FAST>(args.cos + middle, lane);
-        prefetch<4 * FAST>(args.sin + middle, lane);
+  Run run;
+  int page;  // the one that is next
+  const char *next_keys, *next_values, *next_key_scales, *next_value_scales;
+  uint4 sample_upper[SLOW_STEPS + 1], sample_lower[SLOW_STEPS + 1];  // of a block's table
+  const auto load_samples = [&](int block) {
+    if (block * BLOCK < run.end + BEFORE + AFTER)
+#pragma unroll
+      for (int k = 0; k < SLOW_STEPS; k++) {
+        const uint4* const table = args.sample_table + ((long)block * SLOW_STEPS + k) * 64 + lane;
+        sample_upper[k] = table[0];
+        sample_lower[k] = table[32];
       }
+  };
+  float2 cosines[FAST / 8 + 1], sines[FAST / 8 + 1];  // of fast pairs at the middle of a page
+  const auto begin_where_length_says = [&]() {
+    run = run_of(length, first);
+    page = run.end - 1 - warp;
+    next_keys = keys + (long)page * KEY_BYTES + lane * 16;
+    next_values = values + (long)page * VALUE_BYTES + lane * 16;
+    next_key_scales = (const char*)(key_scales + page * PAGE) + lane / 4 * 16;
+    next_value_scales = (const char*)(value_scales + page * PAGE) + lane / 4 * 16;
+    if (!CENTRED) return;
+    load_samples(run.begin / BLOCK + warp);
+    if (page < run.begin) return;
+    const long middle = (long)(page * PAGE + PAGE / 2) * D + t * (FAST / 4);
+#pragma unroll
+    for (int p = 0; p < FAST / 8; p++) {
+      cosines[p] = ((const float2*)(args.cos + middle))[p];
+      sines[p] = ((const float2*)(args.sin + middle))[p];
     }
+  };
+  begin_where_length_says();  // if it is not the last one, that costs time and nothing else
+  if (page >= run.begin) {
+    prefetch<KEY_BYTES>(keys + (long)page * KEY_BYTES, lane);
+    prefetch<VALUE_BYTES>(values + (long)page * VALUE_BYTES, lane);
+    prefetch<2 * PAGE>(key_scales + page * PAGE, lane);
+    prefetch<2 * PAGE>(value_scales + page * PAGE, lane);
+  }
+  if (CENTRED) {
+    if (warp == 0) prefetch<2 * D>(args.key_mean + head * D, lane);
+    if (warp == 1) prefetch<2 * D>(args.value_mean + head * D, lane);
   }
   wait_for_launches();
   let_launches_begin();
 
-  // Everything that is read once is asked for before any of it is used.
-  float queries[D / 32][8] = {};
-  if (rotates && g < args.groups) {
-    const long row = ((long)head * args.groups + g) * D;
-#pragma unroll
-    for (int k = 0; k < D / 32; k++) eight_of(queries[k], args.queries, row + 32 * k + 8 * t);
-  }
-  constexpr int PRODUCTS = QUERIES * PAIRS / THREADS;  // z that a thread makes
-  float left[PRODUCTS] = {}, right[PRODUCTS] = {}, mean_left[PRODUCTS], mean_right[PRODUCTS];
+  // Everything that is read once is asked for before any of it is used. Where there are fewer than
+  // eight queries, the last is asked again.
+  constexpr int EIGHTS = D / 8;  // of a query
+  const auto row_of = [&](int query) {
+    return (head * args.groups + min(query, args.groups - 1)) * D;
+  };
+  const bool reads = threadIdx.x < QUERIES * EIGHTS;
+  float2 eight[4];
+  if (reads)
+    eight_of(eight, args.queries, row_of(threadIdx.x / EIGHTS) + threadIdx.x % EIGHTS * 8);
+  const int pair = threadIdx.x % PAIRS;
+  float2 mean = {};
   if (CENTRED) {
-#pragma unroll
-    for (int i = 0; i < PRODUCTS; i++) {
-      const int n = threadIdx.x + i * THREADS, query = n / PAIRS, pair = n % PAIRS;
-      mean_left[i] = floats(args.key_mean[head * D + pair]).x;
-      mean_right[i] = floats(args.key_mean[head * D + PAIRS + pair]).x;
-      if (query < args.groups) {
-        const long row = ((long)head * args.groups + query) * D + pair;
-        left[i] = query_at(args.queries, row) * args.scaling;
-        right[i] = query_at(args.queries, row + PAIRS) * args.scaling;
-      }
-    }
+    const u16* const from = args.key_mean + head * D + pair;
+    mean = {floats(load(from)).x, floats(load(from + PAIRS)).x};
   }
-  const int length = *args.length;
-  const int first = PADDED ? args.firsts[head / args.kv_heads] : 0;
-  const auto [begin, end] = run_of(length, first);
+  const int last_length = load(args.length), last_first = PADDED ? load(own_first) : 0;
+  if (last_length != length || last_first != first) {
+    length = last_length, first = last_first;
+    begin_where_length_says();
+  }
+  const int begin = run.begin, end = run.end;
+  const int sampled = begin / BLOCK * BLOCK;  // the first sample, of page `sampled` - BEFORE
   const u32 ring = address(slots) + warp * RING;
-  int page = end - 1 - warp;
-  const char* next_keys = keys + (long)page * KEY_BYTES + lane * 16;
-  const char* next_values = values + (long)page * VALUE_BYTES + lane * 16;
-  const char* next_key_scales = (const char*)(key_scales + page * PAGE) + lane / 4 * 16;
-  const char* next_value_scales = (const char*)(value_scales + page * PAGE) + lane / 4 * 16;
   const auto fetch_keys = [&](u32 slot, bool there) {
     if (there) fetch<KEY_BYTES>(slot, next_keys, next_key_scales, lane);
     next_keys -= WARPS * KEY_BYTES;
@@ -358,39 +398,17 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   };
   fetch_keys(ring, page >= begin);
   fetch_values(ring + 2 * SLOT, page >= begin);
-  const int sampled = begin / BLOCK * BLOCK;  // the first sample, of page `sampled` - BEFORE
-  int block = sampled / BLOCK + warp;
-  const int stop = CENTRED ? (end + BEFORE + AFTER + BLOCK - 1) / BLOCK : 0;
-  uint4 sample_upper[SLOW_STEPS + 1], sample_lower[SLOW_STEPS + 1];  // of this block's table
-  const auto load_samples = [&]() {
-    if (block < stop)
-#pragma unroll
-      for (int k = 0; k < SLOW_STEPS; k++) {
-        const uint4* const table = args.sample_table + ((long)block * SLOW_STEPS + k) * 64 + lane;
-        sample_upper[k] = table[0];
-        sample_lower[k] = table[32];
-      }
-  };
-  load_samples();
-  float2 turn[FAST / 4 + 1], turning[FAST / 4 + 1];  // z of fast pairs at the middle of a page
-  if (CENTRED && page >= begin) {
-    const long middle = (long)(page * PAGE + PAGE / 2) * D;
-#pragma unroll
-    for (int p = 0; p < FAST / 4; p++) {
-      const int pair = t * (FAST / 4) + p;
-      turn[p] = {args.cos[middle + pair], args.sin[middle + pair]};
-    }
-  }
-
+  if (reads) put(vectors, threadIdx.x / EIGHTS, threadIdx.x % EIGHTS * 4, eight);
+  __syncthreads();
   if (rotates) {
     float c[TILES][4] = {};
-    multiply(c, rows, queries);
+    multiply(c, rows, vectors, lane);
     u32 most = 0;  // bits of a float that is not negative
 #pragma unroll
     for (int m = 0; m < TILES; m++)
 #pragma unroll
       for (int i = 0; i < 4; i++) {
-        rotated[(2 * t + i % 2) * D + (warp * TILES + m) * 16 + g + i / 2 * 8] = c[m][i];
+        rotated[(2 * t + i % 2) * WIDE + (warp * TILES + m) * 16 + g + i / 2 * 8] = c[m][i];
         most = max(most, __float_as_uint(fabsf(c[m][i])));
       }
     most = largest_of(most);
@@ -398,10 +416,14 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   }
   if (CENTRED)
 #pragma unroll
-    for (int i = 0; i < PRODUCTS; i++) {
-      const int n = threadIdx.x + i * THREADS, query = n / PAIRS, pair = n % PAIRS;
-      z[query * ROW + pair] = {left[i] * mean_left[i] + right[i] * mean_right[i],
-                               right[i] * mean_left[i] - left[i] * mean_right[i]};
+    for (int query = threadIdx.x / PAIRS; query < QUERIES; query += THREADS / PAIRS) {
+      const float2 q = {number(vectors, query, pair) * args.scaling,
+                        number(vectors, query, pair + PAIRS) * args.scaling};
+      const float2 own = {q.x * mean.x + q.y * mean.y, q.y * mean.x - q.x * mean.y};
+      const u32 upper = halves(own.x, own.y);
+      const float2 rounded = floats(upper);
+      z[query * ROW + pair] = upper;
+      z[(QUERIES + query) * ROW + pair] = halves(own.x - rounded.x, own.y - rounded.y);
     }
   __syncthreads();
 
@@ -414,8 +436,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     unit = most * (256.f / 32512.f) * args.scaling * args.key_unit;
 #pragma unroll
     for (int o = warp; o < OPERANDS; o += WARPS) {
-      const float2 left = *(const float2*)(rotated + g * D + o * 16 + 2 * t);
-      const float2 right = *(const float2*)(rotated + g * D + o * 16 + 2 * t + 8);
+      const float2 left = *(const float2*)(rotated + g * WIDE + o * 16 + 2 * t);
+      const float2 right = *(const float2*)(rotated + g * WIDE + o * 16 + 2 * t + 8);
       const int q[4] = {__float2int_rn(left.x * steps), __float2int_rn(left.y * steps),
                         __float2int_rn(right.x * steps), __float2int_rn(right.y * steps)};
       u32* const to = (u32*)(asked + o / 4 * 32 + lane) + o % 4;
@@ -424,16 +446,15 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
                    0x5410);
     }
   }
+  float2 turning[FAST / 4 + 1];  // z of fast pairs at the middle of a page
   if (CENTRED) {
     u32 high[2 * SLOW_STEPS + 1], low[2 * SLOW_STEPS + 1];
 #pragma unroll
     for (int i = 0; i < 2 * SLOW_STEPS; i++) {
-      const float2 own = z[g * ROW + FAST + 4 * i + t];
-      high[i] = halves(own.x, own.y);
-      const float2 rounded = floats(high[i]);
-      low[i] = halves(own.x - rounded.x, own.y - rounded.y);
+      high[i] = z[g * ROW + FAST + 4 * i + t];
+      low[i] = z[(QUERIES + g) * ROW + FAST + 4 * i + t];
     }
-    while (block < stop) {
+    for (int block = sampled / BLOCK + warp; block * BLOCK < end + BEFORE + AFTER;) {
       float c[4] = {}, others[2][4] = {};
 #pragma unroll
       for (int k = 0; k < SLOW_STEPS; k++) {
@@ -447,12 +468,19 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       *(float2*)to = {c[0], c[1]};
       *(float2*)(to + 8 * QUERIES) = {c[2], c[3]};
       block += WARPS;
-      load_samples();
+      load_samples(block);
     }
     if (page >= begin)
 #pragma unroll
-      for (int p = 0; p < FAST / 4; p++)
-        turning[p] = turned(z[g * ROW + t * (FAST / 4) + p], turn[p]);
+      for (int p = 0; p < FAST / 8; p++) {
+        const auto exact = [&](int pair) -> float2 {
+          const float2 upper = floats(z[g * ROW + pair]), lower = floats(z[(QUERIES + g) * ROW + pair]);
+          return {upper.x + lower.x, upper.y + lower.y};
+        };
+        const int pair = t * (FAST / 4) + 2 * p;
+        turning[2 * p] = turned(exact(pair), {cosines[p].x, sines[p].x});
+        turning[2 * p + 1] = turned(exact(pair + 1), {cosines[p].y, sines[p].y});
+      }
   }
   __syncthreads();
 
@@ -671,72 +699,124 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     sum0 += __shfl_xor_sync(~0u, sum0, n);
     sum1 += __shfl_xor_sync(~0u, sum1, n);
   }
-  float last[OPERANDS][4];
+  // What a warp has lies where its own pages did.
+  static_assert(QUERIES * (WIDE + 2) * 4 <= RING);
+  const auto parts_of = [&](int warp) { return (float*)(slots + warp * RING); };  // (8, WIDE)
+  const auto references_of = [&](int warp) { return parts_of(warp) + QUERIES * WIDE; };
+  const auto sums_of = [&](int warp) { return references_of(warp) + QUERIES; };
 #pragma unroll
   for (int o = 0; o < OPERANDS; o++)
 #pragma unroll
     for (int i = 0; i < 4; i++)
-      last[o][i] = whole(out_high[o][i], out_low[o][i]);
-  __syncthreads();
-  Rows back;
-  if (rotates && args.unrotation) load_rows(back, args.unrotation, warp, lane);
-  float* const parts = (float*)shared;                          // (WARPS, QUERIES, D + 4)
-  float* const references = parts + WARPS * QUERIES * (D + 4);  // (WARPS, QUERIES)
-  float* const sums = references + WARPS * QUERIES;
-  float* const together = sums + WARPS * QUERIES;               // (QUERIES, D)
-#pragma unroll
-  for (int o = 0; o < OPERANDS; o++)
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-      parts[(warp * QUERIES + 2 * t + i % 2) * (D + 4) + o * 16 + g + i / 2 * 8] = last[o][i];
+      parts_of(warp)[(2 * t + i % 2) * WIDE + o * 16 + g + i / 2 * 8] =
+          whole(out_high[o][i], out_low[o][i]);
   if (g == 0) {
-    references[warp * QUERIES + 2 * t] = sum0 > 0.f ? reference0 : LOWEST;
-    references[warp * QUERIES + 2 * t + 1] = sum1 > 0.f ? reference1 : LOWEST;
-    sums[warp * QUERIES + 2 * t] = sum0;
-    sums[warp * QUERIES + 2 * t + 1] = sum1;
+    references_of(warp)[2 * t] = sum0 > 0.f ? reference0 : LOWEST;
+    references_of(warp)[2 * t + 1] = sum1 > 0.f ? reference1 : LOWEST;
+    sums_of(warp)[2 * t] = sum0;
+    sums_of(warp)[2 * t + 1] = sum1;
+  }
+  Rows back;
+  float value_mean[TILES][2] = {};
+  if (rotates && args.attended) {
+    load_rows(back, args.unrotation, warp, lane);
+#pragma unroll
+    for (int m = 0; CENTRED && m < TILES; m++)
+#pragma unroll
+      for (int h = 0; h < 2; h++)
+        value_mean[m][h] = floats(args.value_mean[head * D + (warp * TILES + m) * 16 + 8 * h + g]).x;
   }
   __syncthreads();
-  const long place = ((long)head * splits + split) * QUERIES;
-  for (int query = warp; query < QUERIES; query += WARPS) {
+  const bool alone = args.attended && splits == 1;
+  typedef Words<CHUNKS> Part;  // 2 CHUNKS halves of a lane
+  Part* const outputs = (Part*)args.outputs + (long)head * splits * QUERIES * 32 + lane;
+  float2* const sums = args.sums + (long)head * splits * QUERIES;
+  for (int query = warp; query < args.groups; query += WARPS) {
     float highest = LOWEST, total = 0.f, weight[WARPS];
 #pragma unroll
-    for (int w = 0; w < WARPS; w++) highest = fmaxf(highest, references[w * QUERIES + query]);
+    for (int w = 0; w < WARPS; w++) highest = fmaxf(highest, references_of(w)[query]);
 #pragma unroll
     for (int w = 0; w < WARPS; w++) {
-      weight[w] = exp2_of(references[w * QUERIES + query] - highest);
-      total += weight[w] * sums[w * QUERIES + query];
+      weight[w] = exp2_of(references_of(w)[query] - highest);
+      total += weight[w] * sums_of(w)[query];
     }
     const float factor = total > 0.f ? args.gain / total : 0.f;
-    float* const to = args.unrotation ? together + query * D : args.outputs + (place + query) * D;
-    for (int i = lane; i < D; i += 32) {
-      float sum = 0.f;
+    float2 own[CHUNKS] = {};  // channels 2 CHUNKS lane onwards
 #pragma unroll
-      for (int w = 0; w < WARPS; w++) sum += weight[w] * parts[(w * QUERIES + query) * (D + 4) + i];
-      to[i] = sum * factor;
+    for (int w = 0; w < WARPS; w++)
+#pragma unroll
+      for (int c = 0; c < CHUNKS; c++) {
+        const float2 part = ((const float2*)(parts_of(w) + query * WIDE))[lane * CHUNKS + c];
+        own[c].x += weight[w] * part.x, own[c].y += weight[w] * part.y;
+      }
+    if (alone) {
+#pragma unroll
+      for (int c = 0; c < CHUNKS; c++) own[c].x *= factor, own[c].y *= factor;
+      put(vectors, query, lane * CHUNKS, own);
+      continue;
     }
-    if (lane == 0 && !args.attended)
-      args.sums[place + query] = total > 0.f ? highest + log2f(total) : EMPTY;
+    float largest = 0.f;
+#pragma unroll
+    for (int c = 0; c < CHUNKS; c++)
+      largest = fmaxf(largest, fmaxf(fabsf(own[c].x), fabsf(own[c].y)));
+    largest = __uint_as_float(largest_of(__float_as_uint(largest)));
+    const float over = largest > 0.f ? 1.f / largest : 0.f;
+    Part part;
+#pragma unroll
+    for (int c = 0; c < CHUNKS; c++) part.of[c] = halves(own[c].x * over, own[c].y * over);
+    const int row = split * QUERIES + query;
+    outputs[row * 32] = part;
+    if (lane == 0) sums[row] = {total > 0.f ? highest + log2f(total) : EMPTY, largest * factor};
   }
-  if (!args.unrotation) return;
+  if (!args.attended) return;
   __syncthreads();
-  if (rotates) {
-    float c[TILES][4] = {}, x[D / 32][8];
+  if (!alone) {  // the last program to come weighs all splits together
+    u32* const before = (u32*)largest;
+    if (threadIdx.x == 0) *before = arrive(args.arrived + head, splits - 1);
+    __syncthreads();
+    if (*before + 1 < splits) return;
+    for (int query = warp; query < args.groups; query += WARPS) {
+      float highest = LOWEST, total = 0.f;
+      float2 sum[CHUNKS] = {};
+      for (int start = 0; start < splits; start += 32) {
+        float2 of_lane = {EMPTY, 0.f};
+        if (start + lane < splits) of_lane = sums[(start + lane) * QUERIES + query];
+        Part parts[32];
 #pragma unroll
-    for (int k = 0; k < D / 32; k++)
+        for (int n = 0; n < 32; n++)
+          parts[n] = start + n < splits ? outputs[((start + n) * QUERIES + query) * 32] : Part{};
+        const float most = largest_of_lanes(fmaxf(of_lane.x, highest));
+        const float fade = exp2_of(highest - most), weight = exp2_of(of_lane.x - most);
+        highest = most;
+        total = total * fade + sum_of_lanes(weight);
 #pragma unroll
-      for (int i = 0; i < 8; i++) x[k][i] = together[g * D + 32 * k + 8 * t + i];
-    multiply(c, back, x);
+        for (int c = 0; c < CHUNKS; c++) sum[c].x *= fade, sum[c].y *= fade;
 #pragma unroll
-    for (int m = 0; m < TILES; m++)
+        for (int n = 0; n < 32; n++) {
+          const float by = __shfl_sync(~0u, weight * of_lane.y, n);
 #pragma unroll
-      for (int i = 0; i < 4; i++) {
-        const int query = 2 * t + i % 2, channel = (warp * TILES + m) * 16 + g + i / 2 * 8;
-        if (!args.attended) {
-          args.outputs[(place + query) * D + channel] = c[m][i];
-        } else if (query < args.groups) {
-          const float mean = CENTRED ? floats(args.value_mean[head * D + channel]).x : 0.f;
-          store(args.attended, ((long)head * args.groups + query) * D + channel, c[m][i] + mean);
+          for (int c = 0; c < CHUNKS; c++) {
+            const float2 x = floats(parts[n].of[c]);
+            sum[c].x += by * x.x, sum[c].y += by * x.y;
+          }
         }
       }
+      const float factor = total > 0.f ? 1.f / total : 0.f;
+#pragma unroll
+      for (int c = 0; c < CHUNKS; c++) sum[c].x *= factor, sum[c].y *= factor;
+      put(vectors, query, lane * CHUNKS, sum);
+    }
+    __syncthreads();
   }
+  if (!rotates) return;
+  float c[TILES][4] = {};
+  multiply(c, back, vectors, lane);
+#pragma unroll
+  for (int m = 0; m < TILES; m++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const int query = 2 * t + i % 2, channel = (warp * TILES + m) * 16 + g + i / 2 * 8;
+      if (query < args.groups)
+        store(args.attended, row_of(query) + channel, c[m][i] + value_mean[m][i / 2]);
+    }
 }

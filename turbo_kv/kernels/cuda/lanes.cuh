@@ -124,6 +124,27 @@ INLINE void copy16_or_zeros(u32 to, const void* from, int bytes) {
 // Into the L2 cache, if it is not there.
 INLINE void prefetch(const void* from) { asm volatile("prefetch.global.L2 [%0];" :: "l"(from)); }
 
+// What is asked for in this place, and not where it is used: ptxas leaves such loads in order.
+INLINE uint4 load(const uint4* from) {
+  uint4 d;
+  asm volatile("ld.relaxed.cta.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(d.x), "=r"(d.y), "=r"(d.z), "=r"(d.w) : "l"(from));
+  return d;
+}
+
+INLINE u16 load(const u16* from) {
+  u16 d;
+  asm volatile("ld.relaxed.cta.global.u16 %0, [%1];" : "=h"(d) : "l"(from));
+  return d;
+}
+
+template <class T> INLINE T load(const T* from) {
+  static_assert(sizeof(T) == 4);
+  u32 d;
+  asm volatile("ld.relaxed.cta.global.u32 %0, [%1];" : "=r"(d) : "l"(from));
+  return (T)d;
+}
+
 // What a launch that still runs may be writing.
 INLINE int early(const int* from) {
   int d;
@@ -148,3 +169,12 @@ INLINE void wait_for_launches() { asm volatile("griddepcontrol.wait;" ::: "memor
 
 // What is launched next may begin, up to where it waits.
 INLINE void let_launches_begin() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+
+// How many have come before, of `last` + 1 that each come once: then the next are counted anew. What
+// the threads of a program wrote before they met is there for those that meet after the last.
+INLINE u32 arrive(u32* counter, u32 last) {
+  u32 d;
+  asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+               : "=r"(d) : "l"(counter), "r"(last) : "memory");
+  return d;
+}
