@@ -26,8 +26,8 @@ def attention(
     batch, query_heads, _, head_dim = query_states.shape
     kv_heads, tokens = keys.shape[1:3]
     heads, groups = batch * kv_heads, query_heads // kv_heads
-    parts = query_states.new_empty(heads, splits, QUERIES, head_dim, dtype=torch.half)
-    sums = query_states.new_empty(heads, splits, QUERIES, 2, dtype=torch.float32)
+    parts = query_states.new_empty(heads, QUERIES, splits, head_dim, dtype=torch.half)
+    sums = query_states.new_empty(heads, QUERIES, splits, 2, dtype=torch.float32)
     out = torch.empty_like(query_states)
     run = triton.cdiv(triton.cdiv(tokens, splits), block) * block
     _split[heads, splits](
@@ -86,7 +86,7 @@ def _split(
         maximum = highest
     some = total > 0
     total = tl.where(some, total, 1.0)
-    place = (head * tl.num_programs(1) + split) * 8 + column
+    place = (head * 8 + column) * tl.num_programs(1) + split
     kept = column < 8
     output, largest = over_largest(output / total[:, None], 1)
     tl.store(parts + place[:, None] * D + channel[None, :], output, kept[:, None])

@@ -102,12 +102,12 @@ class CompiledAttention:
         sums: Tensor,
         attended: Tensor | None = None,
     ) -> None:
-        """Fill outputs (B · H_kv, splits, 8, D) and sums (B · H_kv, splits, 8, 2) as `decode_split`.
+        """Fill outputs (B · H_kv, 8, splits, D) and sums (B · H_kv, 8, splits, 2) as `decode_split`.
 
         scaling: of the scores, in base 2. attended: like query_states; filled too if given, and
         all that is to be read then.
         """
-        heads, splits = outputs.shape[:2]
+        heads, _, splits, _ = outputs.shape
         pages, kv_heads = keys.words.shape[2], keys.words.shape[1]
         if pages > MOST_PAGES * splits:
             raise ValueError(f"{pages} pages in {splits} splits; a split takes {MOST_PAGES}")

@@ -124,8 +124,8 @@ def decode_split(
 ):  # fmt: skip
     """Attention of one KV head's queries over every splits-th tile; grid (B · H_kv, splits).
 
-    outputs (B · H_kv, splits, 8, D), fp16, each over its largest number, rotated and in the order
-    of `channel_at`; sums_out (B · H_kv, splits, 8, 2), fp32: log-sum-exp, and that largest.
+    outputs (B · H_kv, 8, splits, D), fp16, each over its largest number, rotated and in the order
+    of `channel_at`; sums_out (B · H_kv, 8, splits, 2), fp32: log-sum-exp, and that largest.
     """
     head = tl.program_id(0).to(tl.int64)
     split = tl.program_id(1)
@@ -199,7 +199,7 @@ def decode_split(
     total = tl.where(some, total, 1.0)
     factor = weight * (VALUES.gain * VALUES.peak / total)[None, :]
     output = _warps_together(output * factor[:, None, :], WARPS, D)
-    place = (head * splits + split) * QUERIES + column
+    place = (head * QUERIES + column) * splits + split
     output, largest = over_largest(output, 0)
     tl.store(outputs + place[None, :] * D + channel[:, None], output)
     log_sum = highest - VALUES.room + tl.log2(total)
@@ -260,15 +260,16 @@ def decode_combine(
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
-    outputs += (head * splits * 8 + query % groups) * D
-    sums += (head * splits * 8 + query % groups) * 2
+    row = (head * 8 + query % groups) * splits
+    outputs += row * D
+    sums += row * 2
     parts = ()
     for start in tl.static_range(0, BLOCK, CHUNK):
         split = (start + tl.arange(0, CHUNK))[:, None]
-        place = outputs + split * (8 * D) + channel[None, :]
+        place = outputs + split * D + channel[None, :]
         parts += (tl.load(place, split < splits, 0.0),)
     split = tl.arange(0, BLOCK)
-    log_sum = tl.load(sums + split * 16, split < splits, EMPTY)
+    log_sum = tl.load(sums + split * 2, split < splits, EMPTY)
     highest = tl.max(log_sum, 0)
     if NEWEST:
         highest = tl.maximum(highest, tl.max(scores, 0))
@@ -280,8 +281,8 @@ def decode_combine(
     weighted = tl.zeros((CHUNK, D), tl.float32)
     for start in tl.static_range(0, BLOCK, CHUNK):
         split = start + tl.arange(0, CHUNK)
-        weight = tl.exp2(tl.load(sums + split * 16, split < splits, EMPTY) - highest)
-        weight *= tl.load(sums + split * 16 + 1, split < splits, 0.0)
+        weight = tl.exp2(tl.load(sums + split * 2, split < splits, EMPTY) - highest)
+        weight *= tl.load(sums + split * 2 + 1, split < splits, 0.0)
         weighted += parts[start // CHUNK] * weight[:, None]
     output = tl.sum(weighted, 0) / total
     if matrix is not None:

@@ -137,7 +137,7 @@ class PagedAttention:
         heads = batch * kv_heads
         splits = self.launch.splits or self._splits(heads, keys)
         out = query_states.new_empty(query_states.shape)
-        shape = heads, splits, LANES
+        shape = heads, LANES, splits
         parts = torch.empty(*shape, head_dim, dtype=torch.half, device=self.device)
         sums = torch.empty(*shape, 2, device=self.device)
         split = query_states, keys, values, center, first, scaling * LOG2_E, parts, sums
@@ -186,7 +186,7 @@ class PagedAttention:
         """Launch `decode_split`, which fills parts and sums. scaling: of the scores, in base 2."""
         kv_heads = keys.words.shape[1]
         registers = {"maxnreg": self.launch.registers} if self.launch.registers else {}
-        decode_split[parts.shape[:2]](
+        decode_split[parts.shape[0], parts.shape[2]](
             query_states.contiguous(),
             *(keys.words, keys.scales, values.words, values.scales, keys.length, first),
             *(self.key_matrix, None if center is None else center.key_mean),

@@ -54,8 +54,8 @@ struct Arguments {
   const float* cos;          // (tokens, D)
   const float* sin;
   const u32* levels;         // (·, 32 alike): tables of keys, of values, then `marks`
-  u16* outputs;              // (heads, splits, 8, D), of each split over their largest
-  float2* sums;              // (heads, splits, 8): log2 of all weights, and that largest
+  u16* outputs;              // (heads, 8, splits, D), of each split over their largest
+  float2* sums;              // (heads, 8, splits): log2 of all weights, and that largest
   u32* arrived;              // (heads), programs that have written theirs, of all but the last
   void* attended;            // (heads, groups, D), what they come to; null if that is not asked for
   float scaling;             // of queries
@@ -371,10 +371,10 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   if (reads)
     eight_of(eight, args.queries, row_of(threadIdx.x / EIGHTS) + threadIdx.x % EIGHTS * 8);
   const int pair = threadIdx.x % PAIRS;
-  float2 mean = {};
+  u16 left = 0, right = 0;  // of the mean
   if (CENTRED) {
     const u16* const from = args.key_mean + head * D + pair;
-    mean = {floats(load(from)).x, floats(load(from + PAIRS)).x};
+    left = load(from), right = load(from + PAIRS);
   }
   const int last_length = load(args.length), last_first = PADDED ? load(own_first) : 0;
   if (last_length != length || last_first != first) {
@@ -419,6 +419,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     for (int query = threadIdx.x / PAIRS; query < QUERIES; query += THREADS / PAIRS) {
       const float2 q = {number(vectors, query, pair) * args.scaling,
                         number(vectors, query, pair + PAIRS) * args.scaling};
+      const float2 mean = {floats(left).x, floats(right).x};
       const float2 own = {q.x * mean.x + q.y * mean.y, q.y * mean.x - q.x * mean.y};
       const u32 upper = halves(own.x, own.y);
       const float2 rounded = floats(upper);
@@ -702,8 +703,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   // What a warp has lies where its own pages did.
   static_assert(QUERIES * (WIDE + 2) * 4 <= RING);
   const auto parts_of = [&](int warp) { return (float*)(slots + warp * RING); };  // (8, WIDE)
-  const auto references_of = [&](int warp) { return parts_of(warp) + QUERIES * WIDE; };
-  const auto sums_of = [&](int warp) { return references_of(warp) + QUERIES; };
+  const auto sums_of = [&](int warp) { return (float2*)(parts_of(warp) + QUERIES * WIDE); };
 #pragma unroll
   for (int o = 0; o < OPERANDS; o++)
 #pragma unroll
@@ -711,62 +711,61 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       parts_of(warp)[(2 * t + i % 2) * WIDE + o * 16 + g + i / 2 * 8] =
           whole(out_high[o][i], out_low[o][i]);
   if (g == 0) {
-    references_of(warp)[2 * t] = sum0 > 0.f ? reference0 : LOWEST;
-    references_of(warp)[2 * t + 1] = sum1 > 0.f ? reference1 : LOWEST;
-    sums_of(warp)[2 * t] = sum0;
-    sums_of(warp)[2 * t + 1] = sum1;
+    sums_of(warp)[2 * t] = {sum0 > 0.f ? reference0 : LOWEST, sum0};
+    sums_of(warp)[2 * t + 1] = {sum1 > 0.f ? reference1 : LOWEST, sum1};
   }
   Rows back;
-  float value_mean[TILES][2] = {};
+  u16 value_mean[TILES][2] = {};
   if (rotates && args.attended) {
     load_rows(back, args.unrotation, warp, lane);
 #pragma unroll
     for (int m = 0; CENTRED && m < TILES; m++)
 #pragma unroll
       for (int h = 0; h < 2; h++)
-        value_mean[m][h] = floats(args.value_mean[head * D + (warp * TILES + m) * 16 + 8 * h + g]).x;
+        value_mean[m][h] = load(args.value_mean + head * D + (warp * TILES + m) * 16 + 8 * h + g);
   }
   __syncthreads();
   const bool alone = args.attended && splits == 1;
-  typedef Words<CHUNKS> Part;  // 2 CHUNKS halves of a lane
-  Part* const outputs = (Part*)args.outputs + (long)head * splits * QUERIES * 32 + lane;
-  float2* const sums = args.sums + (long)head * splits * QUERIES;
-  for (int query = warp; query < args.groups; query += WARPS) {
-    float highest = LOWEST, total = 0.f, weight[WARPS];
-#pragma unroll
-    for (int w = 0; w < WARPS; w++) highest = fmaxf(highest, references_of(w)[query]);
+  static_assert(WARPS >= QUERIES);
+  const int query = warp;
+  const long of_query = (long)(head * QUERIES + query) * splits;  // the first of its splits
+  u16* const outputs = args.outputs + of_query * D;
+  float2* const sums = args.sums + of_query;
+  if (query < args.groups) {
+    float2 sum_of[WARPS];
+    float highest = LOWEST, total = 0.f;
 #pragma unroll
     for (int w = 0; w < WARPS; w++) {
-      weight[w] = exp2_of(references_of(w)[query] - highest);
-      total += weight[w] * sums_of(w)[query];
+      sum_of[w] = sums_of(w)[query];
+      highest = fmaxf(highest, sum_of[w].x);
+    }
+    float x[D / 32] = {};  // channels D / 32 lane onwards
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) {
+      const auto part = ((const Words<D / 32>*)(parts_of(w) + query * WIDE))[lane];
+      const float weight = exp2_of(sum_of[w].x - highest);
+      total += weight * sum_of[w].y;
+#pragma unroll
+      for (int c = 0; c < D / 32; c++) x[c] += weight * __uint_as_float(part.of[c]);
     }
     const float factor = total > 0.f ? args.gain / total : 0.f;
-    float2 own[CHUNKS] = {};  // channels 2 CHUNKS lane onwards
-#pragma unroll
-    for (int w = 0; w < WARPS; w++)
-#pragma unroll
-      for (int c = 0; c < CHUNKS; c++) {
-        const float2 part = ((const float2*)(parts_of(w) + query * WIDE))[lane * CHUNKS + c];
-        own[c].x += weight[w] * part.x, own[c].y += weight[w] * part.y;
-      }
     if (alone) {
+      float2 both[CHUNKS];
 #pragma unroll
-      for (int c = 0; c < CHUNKS; c++) own[c].x *= factor, own[c].y *= factor;
-      put(vectors, query, lane * CHUNKS, own);
-      continue;
+      for (int c = 0; c < CHUNKS; c++) both[c] = {x[2 * c] * factor, x[2 * c + 1] * factor};
+      put(vectors, query, lane * CHUNKS, both);
+    } else {
+      float largest = 0.f;
+#pragma unroll
+      for (int c = 0; c < D / 32; c++) largest = fmaxf(largest, fabsf(x[c]));
+      largest = __uint_as_float(largest_of(__float_as_uint(largest)));
+      const float over = largest > 0.f ? 1.f / largest : 0.f;
+      Words<CHUNKS> part;
+#pragma unroll
+      for (int c = 0; c < CHUNKS; c++) part.of[c] = halves(x[2 * c] * over, x[2 * c + 1] * over);
+      ((Words<CHUNKS>*)(outputs + split * D))[lane] = part;
+      if (lane == 0) sums[split] = {total > 0.f ? highest + log2f(total) : EMPTY, largest * factor};
     }
-    float largest = 0.f;
-#pragma unroll
-    for (int c = 0; c < CHUNKS; c++)
-      largest = fmaxf(largest, fmaxf(fabsf(own[c].x), fabsf(own[c].y)));
-    largest = __uint_as_float(largest_of(__float_as_uint(largest)));
-    const float over = largest > 0.f ? 1.f / largest : 0.f;
-    Part part;
-#pragma unroll
-    for (int c = 0; c < CHUNKS; c++) part.of[c] = halves(own[c].x * over, own[c].y * over);
-    const int row = split * QUERIES + query;
-    outputs[row * 32] = part;
-    if (lane == 0) sums[row] = {total > 0.f ? highest + log2f(total) : EMPTY, largest * factor};
   }
   if (!args.attended) return;
   __syncthreads();
@@ -775,36 +774,44 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     if (threadIdx.x == 0) *before = arrive(args.arrived + head, splits - 1);
     __syncthreads();
     if (*before + 1 < splits) return;
-    for (int query = warp; query < args.groups; query += WARPS) {
-      float highest = LOWEST, total = 0.f;
-      float2 sum[CHUNKS] = {};
-      for (int start = 0; start < splits; start += 32) {
+    if (query < args.groups) {
+      constexpr int LANES = D / 8, SIDE_BY_SIDE = 32 / LANES;  // of a split; splits at once
+      const int eighth = lane % LANES, side = lane / LANES;
+      const uint4* own = (const uint4*)outputs + side * LANES + eighth;
+      int left = splits - side;
+      float highest = LOWEST, total = 0.f, x[8] = {};
+      for (int start = 0; start < splits; start += 32, left -= 32, own += 32 * LANES) {
         float2 of_lane = {EMPTY, 0.f};
-        if (start + lane < splits) of_lane = sums[(start + lane) * QUERIES + query];
-        Part parts[32];
+        if (start + lane < splits) of_lane = load(sums + start + lane);
+        uint4 parts[LANES];
 #pragma unroll
-        for (int n = 0; n < 32; n++)
-          parts[n] = start + n < splits ? outputs[((start + n) * QUERIES + query) * 32] : Part{};
+        for (int n = 0; n < LANES; n++)
+          parts[n] = n * SIDE_BY_SIDE < left ? own[n * SIDE_BY_SIDE * LANES] : uint4{};
         const float most = largest_of_lanes(fmaxf(of_lane.x, highest));
         const float fade = exp2_of(highest - most), weight = exp2_of(of_lane.x - most);
         highest = most;
         total = total * fade + sum_of_lanes(weight);
 #pragma unroll
-        for (int c = 0; c < CHUNKS; c++) sum[c].x *= fade, sum[c].y *= fade;
+        for (int i = 0; i < 8; i++) x[i] *= fade;
 #pragma unroll
-        for (int n = 0; n < 32; n++) {
-          const float by = __shfl_sync(~0u, weight * of_lane.y, n);
+        for (int n = 0; n < LANES; n++) {
+          const float by = __shfl_sync(~0u, weight * of_lane.y, n * SIDE_BY_SIDE + side);
 #pragma unroll
-          for (int c = 0; c < CHUNKS; c++) {
-            const float2 x = floats(parts[n].of[c]);
-            sum[c].x += by * x.x, sum[c].y += by * x.y;
+          for (int i = 0; i < 4; i++) {
+            const float2 both = floats(at(parts[n], i));
+            x[2 * i] += by * both.x, x[2 * i + 1] += by * both.y;
           }
         }
       }
       const float factor = total > 0.f ? 1.f / total : 0.f;
+      float2 both[4];
 #pragma unroll
-      for (int c = 0; c < CHUNKS; c++) sum[c].x *= factor, sum[c].y *= factor;
-      put(vectors, query, lane * CHUNKS, sum);
+      for (int i = 0; i < 8; i++) {
+#pragma unroll
+        for (int n = LANES; n < 32; n *= 2) x[i] += __shfl_xor_sync(~0u, x[i], n);
+        (i % 2 ? both[i / 2].y : both[i / 2].x) = x[i] * factor;
+      }
+      if (side == 0) put(vectors, query, eighth * 4, both);
     }
     __syncthreads();
   }
@@ -817,6 +824,6 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     for (int i = 0; i < 4; i++) {
       const int query = 2 * t + i % 2, channel = (warp * TILES + m) * 16 + g + i / 2 * 8;
       if (query < args.groups)
-        store(args.attended, row_of(query) + channel, c[m][i] + value_mean[m][i / 2]);
+        store(args.attended, row_of(query) + channel, c[m][i] + floats(value_mean[m][i / 2]).x);
     }
 }

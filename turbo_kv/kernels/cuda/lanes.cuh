@@ -132,6 +132,12 @@ INLINE uint4 load(const uint4* from) {
   return d;
 }
 
+INLINE float2 load(const float2* from) {
+  float2 d;
+  asm volatile("ld.relaxed.cta.global.v2.f32 {%0, %1}, [%2];" : "=f"(d.x), "=f"(d.y) : "l"(from));
+  return d;
+}
+
 INLINE u16 load(const u16* from) {
   u16 d;
   asm volatile("ld.relaxed.cta.global.u16 %0, [%1];" : "=h"(d) : "l"(from));
