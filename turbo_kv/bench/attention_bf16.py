@@ -1,7 +1,8 @@
 """Split-K decode attention on bf16 keys and values in Triton: the packed kernel's fair opponent.
 
-The same skeleton: programs own runs of tokens, the queries of a KV head share its keys, the same
-second launch weighs the runs together, and both launches start early. Knows nothing of codes.
+The skeleton of the packed kernel in Triton: programs own runs of tokens, the queries of a KV head
+share its keys, the same second launch weighs the runs together, and both start early. Knows nothing
+of codes.
 """
 
 import torch
@@ -9,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from turbo_kv.kernels.decode_kernel import decode_combine, over_largest
+from turbo_kv.kernels.decode_kernel import decode_combine
 from turbo_kv.kernels.decode_triton import combined
 
 LOG2_E = 1.4426950408889634
@@ -26,7 +27,7 @@ def attention(
     batch, query_heads, _, head_dim = query_states.shape
     kv_heads, tokens = keys.shape[1:3]
     heads, groups = batch * kv_heads, query_heads // kv_heads
-    parts = query_states.new_empty(heads, QUERIES, splits, head_dim, dtype=torch.half)
+    parts = query_states.new_empty(heads, QUERIES, splits, head_dim, dtype=torch.float32)
     sums = query_states.new_empty(heads, QUERIES, splits, 2, dtype=torch.float32)
     out = torch.empty_like(query_states)
     run = triton.cdiv(triton.cdiv(tokens, splits), block) * block
@@ -88,7 +89,6 @@ def _split(
     total = tl.where(some, total, 1.0)
     place = (head * 8 + column) * tl.num_programs(1) + split
     kept = column < 8
-    output, largest = over_largest(output / total[:, None], 1)
-    tl.store(parts + place[:, None] * D + channel[None, :], output, kept[:, None])
+    tl.store(parts + place[:, None] * D + channel[None, :], output / total[:, None], kept[:, None])
     tl.store(sums + 2 * place, tl.where(some, maximum + tl.log2(total), -1e30), kept)
-    tl.store(sums + 2 * place + 1, largest, kept)
+    tl.store(sums + 2 * place + 1, tl.full((16,), 1.0, tl.float32), kept)  # of what parts are over

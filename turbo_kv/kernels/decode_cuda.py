@@ -5,6 +5,7 @@ decode_triton.py has the mathematics. Knows which tables and numbers the kernel 
 
 import ctypes
 from ctypes import c_float, c_int, c_void_p
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -18,9 +19,8 @@ from turbo_kv.quant.centering import Center
 WARPS = 8  # of a program, which has a multiprocessor to itself; each takes every WARPS-th page
 REGISTERS = 240  # of a thread, at most
 LEAST_PAGES = 4  # of a program
-FREE_SPLITS = 16  # that cost next to nothing to combine; where there are more,
-MORE_PAGES = 8  # a program has at least these
 MOST_PAGES = 512  # of a program
+PAGES_BESIDE = 16  # that would take the time a program takes beside its own
 QUERIES = 8
 RAISED_BITS = 0x4B400000  # of attend.cu's RAISED
 SLOTS = 4  # of a warp, for one side of a page each
@@ -40,6 +40,19 @@ class _Arguments(ctypes.Structure):
         *((name, c_float) for name in ("scaling", "key_unit", "gain")),
         *((name, c_int) for name in ("pages", "groups", "kv_heads")),
     )
+
+
+@cache
+def _splits(heads: int, pages: int, processors: int) -> int:
+    """The fewest programs per KV head that take the least time: rounds of all processors, each as
+    long as a program's pages, in steps of LEAST_PAGES, and PAGES_BESIDE."""
+
+    def time(splits: int) -> int:
+        steps = -(-pages // (splits * LEAST_PAGES))
+        return -(-heads * splits // processors) * (steps * LEAST_PAGES + PAGES_BESIDE)
+
+    fewest = -(-pages // MOST_PAGES)
+    return min(range(fewest, max(fewest, min(-(-pages // LEAST_PAGES), processors)) + 1), key=time)
 
 
 class CompiledAttention:
@@ -85,10 +98,8 @@ class CompiledAttention:
         torch.cuda.synchronize(self.device)  # a launch reads tables before it waits for others
 
     def splits(self, heads: int, pages: int) -> int:
-        """Programs per KV head: no more than the device holds at once, of as many pages each."""
-        tiles = -(-pages // LEAST_PAGES)
-        most = min(self._processors // heads, max(FREE_SPLITS, pages // MORE_PAGES))
-        return -(-tiles // -(-tiles // max(1, most, -(-pages // MOST_PAGES))))
+        """Programs per KV head."""
+        return _splits(heads, pages, self._processors)
 
     def __call__(  # noqa: PLR0917 (what attention takes)
         self,

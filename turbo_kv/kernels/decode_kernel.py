@@ -200,18 +200,12 @@ def decode_split(
     factor = weight * (VALUES.gain * VALUES.peak / total)[None, :]
     output = _warps_together(output * factor[:, None, :], WARPS, D)
     place = (head * QUERIES + column) * splits + split
-    output, largest = over_largest(output, 0)
-    tl.store(outputs + place[None, :] * D + channel[:, None], output)
+    largest = tl.max(tl.abs(output), 0)
+    output = output / tl.where(largest > 0, largest, 1.0)[None, :]
+    tl.store(outputs + place[None, :] * D + channel[:, None], output.to(tl.float16))
     log_sum = highest - VALUES.room + tl.log2(total)
     tl.store(sums_out + 2 * place, tl.where(some, log_sum, EMPTY))
     tl.store(sums_out + 2 * place + 1, largest)
-
-
-@triton.jit
-def over_largest(x, axis: tl.constexpr):
-    """x over its largest number along an axis, fp16; and that."""
-    largest = tl.max(tl.abs(x), axis)
-    return (x / tl.expand_dims(tl.where(largest > 0, largest, 1.0), axis)).to(tl.float16), largest
 
 
 @triton.jit
@@ -232,6 +226,7 @@ def decode_combine(
 ):  # fmt: skip
     """Weigh the splits of one query head together and un-rotate the sum; grid (B · H_q,).
 
+    outputs, sums: as `decode_split` leaves them; outputs of any width.
     matrix: of the values, (D, D); None for outputs that are not rotated and in order.
     newest_keys, newest_values: (B, H_kv, newest, D), as they are, after the tokens of the splits.
     BLOCK: at least the splits, a power of two; NEWEST: at least `newest`, or 0 without any.

@@ -76,7 +76,12 @@ template <class T, class F> static T lanes(const T& mine, F all) {
 }
 
 static int threads;
-static void __syncthreads() { meet<1024>(0, threadIdx.x, threads, 0, [](int*) {}); }
+static bool __syncthreads_or(bool mine) {
+  return meet<1024>(0, threadIdx.x, threads, mine, [](bool* all) {
+    std::fill(all, all + threads, std::count(all, all + threads, true) > 0);
+  });
+}
+static void __syncthreads() { __syncthreads_or(false); }
 
 template <class T> static T __shfl_xor_sync(u32, T x, int mask) {
   return lanes(x, [mask](T* all) {

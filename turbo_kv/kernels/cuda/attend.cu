@@ -770,10 +770,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   if (!args.attended) return;
   __syncthreads();
   if (!alone) {  // the last program to come weighs all splits together
-    u32* const before = (u32*)largest;
-    if (threadIdx.x == 0) *before = arrive(args.arrived + head, splits - 1);
-    __syncthreads();
-    if (*before + 1 < splits) return;
+    const u32 last = splits - 1;
+    if (!__syncthreads_or(threadIdx.x == 0 && arrive(args.arrived + head, last) == last)) return;
     if (query < args.groups) {
       constexpr int LANES = D / 8, SIDE_BY_SIDE = 32 / LANES;  // of a split; splits at once
       const int eighth = lane % LANES, side = lane / LANES;
