@@ -173,37 +173,45 @@ INLINE void load_rows(Rows& rows, const u16* matrix, int warp, int lane) {
 }
 
 // Vectors of eight queries, every number in two parts of fp16: (2, 8, HALVES), of which D are used.
+// Queries of 16 bits are EXACT in one.
+constexpr bool EXACT = QUERY != 32;
 constexpr int HALVES = D + 32;  // so that rows lie in different banks
 constexpr int OF_LOWER = QUERIES * HALVES / 2;  // words before the lower parts
 
 template <int N> struct __align__(4 * N) Words { u32 of[N]; };
 
-template <int N> INLINE void put(u32* vectors, int query, int pair, const float2 (&x)[N]) {
+INLINE u32 lower_halves(u32 upper, float2 x) {
+  const float2 rounded = floats(upper);
+  return halves(x.x - rounded.x, x.y - rounded.y);
+}
+
+template <bool EXACT, int N>
+INLINE void put(u32* vectors, int query, int pair, const float2 (&x)[N]) {
   Words<N> upper, lower;
 #pragma unroll
-  for (int n = 0; n < N; n++) {
-    upper.of[n] = halves(x[n].x, x[n].y);
-    const float2 rounded = floats(upper.of[n]);
-    lower.of[n] = halves(x[n].x - rounded.x, x[n].y - rounded.y);
-  }
+  for (int n = 0; n < N; n++) upper.of[n] = halves(x[n].x, x[n].y);
   u32* const to = vectors + query * (HALVES / 2) + pair;
   *(Words<N>*)to = upper;
+  if (EXACT) return;
+#pragma unroll
+  for (int n = 0; n < N; n++) lower.of[n] = lower_halves(upper.of[n], x[n]);
   *(Words<N>*)(to + OF_LOWER) = lower;
 }
 
-INLINE float number(const u32* vectors, int query, int channel) {
+template <bool EXACT> INLINE float number(const u32* vectors, int query, int channel) {
   const u16* const from = (const u16*)vectors + query * HALVES + channel;
-  return floats(from[0]).x + floats(from[2 * OF_LOWER]).x;
+  return floats(from[0]).x + (EXACT ? 0.f : floats(from[2 * OF_LOWER]).x);
 }
 
 // c: rows times vectors. Four sums do not wait for each other.
+template <bool EXACT>
 INLINE void multiply(float (&c)[TILES][4], const Rows& rows, const u32* vectors, int lane) {
   float others[TILES][3][4] = {};
   const u32* const from = vectors + lane / 4 * (HALVES / 2) + lane % 4 * 4;
 #pragma unroll
   for (int k = 0; k < D / 32; k++) {
     const uint4 high = *(const uint4*)(from + 16 * k);
-    const uint4 low = *(const uint4*)(from + OF_LOWER + 16 * k);
+    const uint4 low = EXACT ? uint4{} : *(const uint4*)(from + OF_LOWER + 16 * k);
 #pragma unroll
     for (int m = 0; m < TILES; m++) {
       const uint4 above = rows.of[m][0][k], below = rows.of[m][1][k];
@@ -211,6 +219,7 @@ INLINE void multiply(float (&c)[TILES][4], const Rows& rows, const u32* vectors,
       const uint4 back = {above.z, below.z, above.w, below.w};
       multiply(c[m], front, high.x, high.y);
       multiply(others[m][0], back, high.z, high.w);
+      if (EXACT) continue;
       multiply(others[m][1], front, low.x, low.y);
       multiply(others[m][2], back, low.z, low.w);
     }
@@ -398,11 +407,11 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   };
   fetch_keys(ring, page >= begin);
   fetch_values(ring + 2 * SLOT, page >= begin);
-  if (reads) put(vectors, threadIdx.x / EIGHTS, threadIdx.x % EIGHTS * 4, eight);
+  if (reads) put<EXACT>(vectors, threadIdx.x / EIGHTS, threadIdx.x % EIGHTS * 4, eight);
   __syncthreads();
   if (rotates) {
     float c[TILES][4] = {};
-    multiply(c, rows, vectors, lane);
+    multiply<EXACT>(c, rows, vectors, lane);
     u32 most = 0;  // bits of a float that is not negative
 #pragma unroll
     for (int m = 0; m < TILES; m++)
@@ -417,14 +426,13 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   if (CENTRED)
 #pragma unroll
     for (int query = threadIdx.x / PAIRS; query < QUERIES; query += THREADS / PAIRS) {
-      const float2 q = {number(vectors, query, pair) * args.scaling,
-                        number(vectors, query, pair + PAIRS) * args.scaling};
+      const float2 q = {number<EXACT>(vectors, query, pair) * args.scaling,
+                        number<EXACT>(vectors, query, pair + PAIRS) * args.scaling};
       const float2 mean = {floats(left).x, floats(right).x};
       const float2 own = {q.x * mean.x + q.y * mean.y, q.y * mean.x - q.x * mean.y};
       const u32 upper = halves(own.x, own.y);
-      const float2 rounded = floats(upper);
       z[query * ROW + pair] = upper;
-      z[(QUERIES + query) * ROW + pair] = halves(own.x - rounded.x, own.y - rounded.y);
+      z[(QUERIES + query) * ROW + pair] = lower_halves(upper, own);
     }
   __syncthreads();
 
@@ -753,7 +761,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       float2 both[CHUNKS];
 #pragma unroll
       for (int c = 0; c < CHUNKS; c++) both[c] = {x[2 * c] * factor, x[2 * c + 1] * factor};
-      put(vectors, query, lane * CHUNKS, both);
+      put<false>(vectors, query, lane * CHUNKS, both);
     } else {
       float largest = 0.f;
 #pragma unroll
@@ -809,13 +817,13 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         for (int n = LANES; n < 32; n *= 2) x[i] += __shfl_xor_sync(~0u, x[i], n);
         (i % 2 ? both[i / 2].y : both[i / 2].x) = x[i] * factor;
       }
-      if (side == 0) put(vectors, query, eighth * 4, both);
+      if (side == 0) put<false>(vectors, query, eighth * 4, both);
     }
     __syncthreads();
   }
   if (!rotates) return;
   float c[TILES][4] = {};
-  multiply(c, back, vectors, lane);
+  multiply<false>(c, back, vectors, lane);
 #pragma unroll
   for (int m = 0; m < TILES; m++)
 #pragma unroll
