@@ -54,8 +54,8 @@ struct Arguments {
   const float* cos;          // (tokens, D)
   const float* sin;
   const u32* levels;         // (·, 32 alike): tables of keys, of values, then `marks`
-  u16* outputs;              // (heads, 8, splits, D), of each split over their largest
-  float2* sums;              // (heads, 8, splits): log2 of all weights, and that largest
+  u16* outputs;              // (heads, 8, splits, D), of each split, in a unit that all are below twice
+  float2* sums;              // (heads, 8, splits): log2 of all weights, and that unit
   u32* arrived;              // (heads), programs that have written theirs, of all but the last
   void* attended;            // (heads, groups, D), what they come to; null if that is not asked for
   float scaling;             // of queries
@@ -227,7 +227,10 @@ INLINE void multiply(float (&c)[TILES][4], const Rows& rows, const u32* vectors,
 #pragma unroll
   for (int m = 0; m < TILES; m++)
 #pragma unroll
-    for (int i = 0; i < 4; i++) c[m][i] += others[m][0][i] + (others[m][1][i] + others[m][2][i]);
+    for (int i = 0; i < 4; i++) {
+      c[m][i] += others[m][0][i];
+      if (!EXACT) c[m][i] += others[m][1][i] + others[m][2][i];
+    }
 }
 
 INLINE float whole(u32 upper, u32 lower) { return (float)(int)upper * 256.f + (float)(int)lower; }
@@ -278,7 +281,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   u32* const z = (u32*)(fast_table + FIELDS * FAST_STEPS * 32);  // (2, 8, ROW), in two parts of fp16
   u32* const vectors = z + 2 * QUERIES * ROW;  // queries, and outputs in the end
   float* const rotated = (float*)(vectors + 2 * OF_LOWER);
-  float* const largest = rotated + QUERIES * WIDE;  // of each warp
+  u32* const largest = (u32*)(rotated + QUERIES * WIDE);  // of each warp, the bits of a float
   uint4* const asked = (uint4*)(largest + 8);     // a and b, (2, D / 64, 32)
   uint4* const slow_table = asked + 2 * CHUNKS * 32;
   float2* const step_table = (float2*)(slow_table + FIELDS * 32);
@@ -409,23 +412,10 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   fetch_values(ring + 2 * SLOT, page >= begin);
   if (reads) put<EXACT>(vectors, threadIdx.x / EIGHTS, threadIdx.x % EIGHTS * 4, eight);
   __syncthreads();
-  if (rotates) {
-    float c[TILES][4] = {};
-    multiply<EXACT>(c, rows, vectors, lane);
-    u32 most = 0;  // bits of a float that is not negative
-#pragma unroll
-    for (int m = 0; m < TILES; m++)
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        rotated[(2 * t + i % 2) * WIDE + (warp * TILES + m) * 16 + g + i / 2 * 8] = c[m][i];
-        most = max(most, __float_as_uint(fabsf(c[m][i])));
-      }
-    most = largest_of(most);
-    if (lane == 0) largest[warp] = __uint_as_float(most);
-  }
   if (CENTRED)
 #pragma unroll
-    for (int query = threadIdx.x / PAIRS; query < QUERIES; query += THREADS / PAIRS) {
+    for (int i = 0; i < QUERIES * PAIRS / THREADS; i++) {
+      const int query = threadIdx.x / PAIRS + i * (THREADS / PAIRS);
       const float2 q = {number<EXACT>(vectors, query, pair) * args.scaling,
                         number<EXACT>(vectors, query, pair + PAIRS) * args.scaling};
       const float2 mean = {floats(left).x, floats(right).x};
@@ -434,17 +424,34 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       z[query * ROW + pair] = upper;
       z[(QUERIES + query) * ROW + pair] = lower_halves(upper, own);
     }
+  if (rotates) {
+    float c[TILES][4] = {};
+    multiply<EXACT>(c, rows, vectors, lane);
+    u32 most = 0;
+#pragma unroll
+    for (int m = 0; m < TILES; m++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        rotated[(2 * t + i % 2) * WIDE + (warp * TILES + m) * 16 + g + i / 2 * 8] = c[m][i];
+        most = max(most, __float_as_uint(fabsf(c[m][i])));
+      }
+    most = largest_of(most);
+    if (lane == 0) largest[warp] = most;
+  }
   __syncthreads();
 
   float unit;
   {
-    float most = 0.f;
+    u32 bits = 0;
 #pragma unroll
-    for (int w = 0; w < min(WARPS, OPERANDS); w++) most = fmaxf(most, largest[w]);
+    for (int w = 0; w < min(WARPS, OPERANDS); w++) bits = max(bits, largest[w]);
+    const float most = __uint_as_float(bits);
     const float steps = most > 0.f ? 32512.f / most : 0.f;  // 127 · 256
     unit = most * (256.f / 32512.f) * args.scaling * args.key_unit;
 #pragma unroll
-    for (int o = warp; o < OPERANDS; o += WARPS) {
+    for (int i = 0; i < TILES; i++) {
+      const int o = warp + i * WARPS;
+      if (!rotates) continue;
       const float2 left = *(const float2*)(rotated + g * WIDE + o * 16 + 2 * t);
       const float2 right = *(const float2*)(rotated + g * WIDE + o * 16 + 2 * t + 8);
       const int q[4] = {__float2int_rn(left.x * steps), __float2int_rn(left.y * steps),
@@ -763,16 +770,17 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       for (int c = 0; c < CHUNKS; c++) both[c] = {x[2 * c] * factor, x[2 * c + 1] * factor};
       put<false>(vectors, query, lane * CHUNKS, both);
     } else {
-      float largest = 0.f;
+      u32 most = 0;
 #pragma unroll
-      for (int c = 0; c < D / 32; c++) largest = fmaxf(largest, fabsf(x[c]));
-      largest = __uint_as_float(largest_of(__float_as_uint(largest)));
-      const float over = largest > 0.f ? 1.f / largest : 0.f;
+      for (int c = 0; c < D / 32; c++) most = max(most, __float_as_uint(fabsf(x[c])));
+      const u32 exponent = largest_of(most) & 0x7F800000u;  // of what all lie below twice
+      const float over = __uint_as_float(0x7F000000u - exponent);
       Words<CHUNKS> part;
 #pragma unroll
       for (int c = 0; c < CHUNKS; c++) part.of[c] = halves(x[2 * c] * over, x[2 * c + 1] * over);
       ((Words<CHUNKS>*)(outputs + split * D))[lane] = part;
-      if (lane == 0) sums[split] = {total > 0.f ? highest + log2f(total) : EMPTY, largest * factor};
+      if (lane == 0)
+        sums[split] = {total > 0.f ? highest + log2f(total) : EMPTY, __uint_as_float(exponent) * factor};
     }
   }
   if (!args.attended) return;
