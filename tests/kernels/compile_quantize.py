@@ -75,8 +75,7 @@ def loops(cubin: bytes) -> list[list[str]]:
             target = re.search(r"\bBRA\b.*?(\.L\w+)", instruction[1])
             if target and target[1] in labels:
                 found.append(instructions[labels[target[1]] :])
-    ends = [any("EXIT" in each for each in loop) for loop in found]  # not a loop, if far off
-    return [loop for loop, end in zip(found, ends, strict=True) if len(loop) > 1 and not end]
+    return [loop for loop in found if len(loop) > 1]
 
 
 if __name__ == "__main__":

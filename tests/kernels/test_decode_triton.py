@@ -213,11 +213,16 @@ def test_what_equal_weights_are_rounded_by_does_not_add_up():
     assert error(got, reference.attention(case.queries, plain, scaling=scaling)) < 2e-3
 
 
-def test_how_work_is_split_changes_nothing():
-    case = Case(400, groups=2)
+@pytest.mark.parametrize("head_dim", [64, 128])
+def test_how_work_is_split_changes_nothing(head_dim):
+    case = Case(400, head_dim, groups=2)
     whole = case.attend(Launch(splits=1))
-    for splits in (2, 8):  # six of the eight have no page
-        assert error(case.attend(Launch(splits)), whole) < 5e-4
+    for splits in (2, 8, 40):  # of a page each, and most have none
+        launch = Launch(splits)
+        split = case.attend(launch)
+        assert error(split, whole) < 5e-4
+        assert torch.equal(case.attend(launch), split)
+        assert not case.pages[0].arrived.any()
 
 
 def test_the_length_is_read_on_the_device():

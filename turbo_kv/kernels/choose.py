@@ -26,7 +26,7 @@ MOST_QUERIES = 8  # query heads per KV head
 MOST_NEWEST = 128  # tokens beside the pages
 C_HEAD_DIMS = range(32, 257, 16)
 TRELLISES = ("trellis", "query-trellis")
-_CUDA_C_DOES = "CUDA C codes tokens into pages and attends to them, Triton puts parts together"
+_CUDA_C_DOES = "CUDA C codes tokens into pages and attends to them; Triton, to an exact window"
 SEARCHED = "; compiled C searches the trellis"  # for PyTorch, which codes the rest of the way
 
 Sides = tuple[TurboQuantizer, TurboQuantizer]  # the quantizers of keys and of values

@@ -20,7 +20,8 @@ WARPS = 8  # of a program, which has a multiprocessor to itself; each takes ever
 REGISTERS = 240  # of a thread, at most
 LEAST_PAGES = 4  # of a program
 MOST_PAGES = 512  # of a program
-PAGES_BESIDE = 16  # that would take the time a program takes beside its own
+BESIDE = 16  # pages that take as long as what a program does beside its own
+COMBINED = 0.17  # pages that take as long as what the last program does for a split
 QUERIES = 8
 RAISED_BITS = 0x4B400000  # of attend.cu's RAISED
 SLOTS = 4  # of a warp, for one side of a page each
@@ -44,15 +45,19 @@ class _Arguments(ctypes.Structure):
 
 @cache
 def _splits(heads: int, pages: int, processors: int) -> int:
-    """The fewest programs per KV head that take the least time: rounds of all processors, each as
-    long as a program's pages, in steps of LEAST_PAGES, and PAGES_BESIDE."""
+    """The programs per KV head that take the least time, in pages that one program attends to.
 
-    def time(splits: int) -> int:
-        steps = -(-pages // (splits * LEAST_PAGES))
-        return -(-heads * splits // processors) * (steps * LEAST_PAGES + PAGES_BESIDE)
+    Programs run in rounds of all processors; warps of a long one all wait for the slowest.
+    """
 
-    fewest = -(-pages // MOST_PAGES)
-    return min(range(fewest, max(fewest, min(-(-pages // LEAST_PAGES), processors)) + 1), key=time)
+    def time(splits: int) -> float:
+        each = -(-pages // splits)
+        if each > WARPS:
+            each += -each % (WARPS // 2)
+        return -(-heads * splits // processors) * (each + BESIDE) + splits * COMBINED
+
+    fewest, most = -(-pages // MOST_PAGES), min(-(-pages // LEAST_PAGES), processors)
+    return min(range(fewest, max(fewest, most) + 1), key=time)
 
 
 class CompiledAttention:
@@ -113,10 +118,10 @@ class CompiledAttention:
         sums: Tensor,
         attended: Tensor | None = None,
     ) -> None:
-        """Fill outputs (B · H_kv, 8, splits, D) and sums (B · H_kv, 8, splits, 2) as `decode_split`.
+        """Fill outputs (B · H_kv, 8, splits, D) and sums (B · H_kv, 8, splits, 2).
 
-        scaling: of the scores, in base 2. attended: like query_states; filled too if given, and
-        all that is to be read then.
+        Both as `decode_split` does. scaling: of the scores, in base 2. attended: like query_states;
+        filled too if given, and all that is to be read then.
         """
         heads, _, splits, _ = outputs.shape
         pages, kv_heads = keys.words.shape[2], keys.words.shape[1]

@@ -9,7 +9,8 @@
 // so far are shifted. A warp begins with its newest page, since what came last tends to weigh most.
 // What the mean adds to scores is smooth in the token for slow pairs of RoPE, so it is sampled once
 // a page and interpolated from 16 samples; the FAST first pairs are turned from page to page
-// (mean_samples.py). Knows no quantizer and no cache.
+// (mean_samples.py). The last program of a head to come weighs what all of them have written
+// together. Knows no quantizer and no cache.
 
 #include "lanes.cuh"
 
@@ -54,10 +55,10 @@ struct Arguments {
   const float* cos;          // (tokens, D)
   const float* sin;
   const u32* levels;         // (·, 32 alike): tables of keys, of values, then `marks`
-  u16* outputs;              // (heads, 8, splits, D), of each split, in a unit that all are below twice
-  float2* sums;              // (heads, 8, splits): log2 of all weights, and that unit
-  u32* arrived;              // (heads), programs that have written theirs, of all but the last
-  void* attended;            // (heads, groups, D), what they come to; null if that is not asked for
+  u16* outputs;              // (heads, 8, splits, D), of each split, over a power of two
+  float2* sums;              // (heads, 8, splits): log2 of all weights, and what outputs are over
+  u32* arrived;              // (heads), zeros before and after
+  void* attended;            // (heads, groups, D), what splits come to, or null to leave them apart
   float scaling;             // of queries
   float key_unit;            // of products with levels of keys
   float gain;                // of outputs
@@ -172,10 +173,10 @@ INLINE void load_rows(Rows& rows, const u16* matrix, int warp, int lane) {
       }
 }
 
-// Vectors of eight queries, every number in two parts of fp16: (2, 8, HALVES), of which D are used.
-// Queries of 16 bits are EXACT in one.
-constexpr bool EXACT = QUERY != 32;
-constexpr int HALVES = D + 32;  // so that rows lie in different banks
+// Vectors of eight queries, every number in two parts of fp16, or in one that is EXACT:
+// (2, 8, HALVES), of which D are used.
+constexpr bool EXACT_QUERIES = QUERY != 32;
+constexpr int HALVES = D + 32;                  // so that rows lie in different banks
 constexpr int OF_LOWER = QUERIES * HALVES / 2;  // words before the lower parts
 
 template <int N> struct __align__(4 * N) Words { u32 of[N]; };
@@ -278,7 +279,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
   char* const slots = shared;
   uint4* const fast_table = (uint4*)(slots + WARPS * RING);
-  u32* const z = (u32*)(fast_table + FIELDS * FAST_STEPS * 32);  // (2, 8, ROW), in two parts of fp16
+  u32* const z = (u32*)(fast_table + FIELDS * FAST_STEPS * 32);  // (2, 8, ROW), parts of fp16
   u32* const vectors = z + 2 * QUERIES * ROW;  // queries, and outputs in the end
   float* const rotated = (float*)(vectors + 2 * OF_LOWER);
   u32* const largest = (u32*)(rotated + QUERIES * WIDE);  // of each warp, the bits of a float
@@ -410,14 +411,16 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   };
   fetch_keys(ring, page >= begin);
   fetch_values(ring + 2 * SLOT, page >= begin);
-  if (reads) put<EXACT>(vectors, threadIdx.x / EIGHTS, threadIdx.x % EIGHTS * 4, eight);
+  if (reads) put<EXACT_QUERIES>(vectors, threadIdx.x / EIGHTS, threadIdx.x % EIGHTS * 4, eight);
   __syncthreads();
   if (CENTRED)
 #pragma unroll
     for (int i = 0; i < QUERIES * PAIRS / THREADS; i++) {
       const int query = threadIdx.x / PAIRS + i * (THREADS / PAIRS);
-      const float2 q = {number<EXACT>(vectors, query, pair) * args.scaling,
-                        number<EXACT>(vectors, query, pair + PAIRS) * args.scaling};
+      const auto at = [&](int channel) {
+        return number<EXACT_QUERIES>(vectors, query, channel) * args.scaling;
+      };
+      const float2 q = {at(pair), at(pair + PAIRS)};
       const float2 mean = {floats(left).x, floats(right).x};
       const float2 own = {q.x * mean.x + q.y * mean.y, q.y * mean.x - q.x * mean.y};
       const u32 upper = halves(own.x, own.y);
@@ -426,7 +429,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     }
   if (rotates) {
     float c[TILES][4] = {};
-    multiply<EXACT>(c, rows, vectors, lane);
+    multiply<EXACT_QUERIES>(c, rows, vectors, lane);
     u32 most = 0;
 #pragma unroll
     for (int m = 0; m < TILES; m++)
@@ -449,9 +452,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     const float steps = most > 0.f ? 32512.f / most : 0.f;  // 127 · 256
     unit = most * (256.f / 32512.f) * args.scaling * args.key_unit;
 #pragma unroll
-    for (int i = 0; i < TILES; i++) {
+    for (int i = 0; rotates && i < TILES; i++) {
       const int o = warp + i * WARPS;
-      if (!rotates) continue;
       const float2 left = *(const float2*)(rotated + g * WIDE + o * 16 + 2 * t);
       const float2 right = *(const float2*)(rotated + g * WIDE + o * 16 + 2 * t + 8);
       const int q[4] = {__float2int_rn(left.x * steps), __float2int_rn(left.y * steps),
@@ -490,7 +492,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 #pragma unroll
       for (int p = 0; p < FAST / 8; p++) {
         const auto exact = [&](int pair) -> float2 {
-          const float2 upper = floats(z[g * ROW + pair]), lower = floats(z[(QUERIES + g) * ROW + pair]);
+          const u32* const own = z + g * ROW + pair;
+          const float2 upper = floats(own[0]), lower = floats(own[QUERIES * ROW]);
           return {upper.x + lower.x, upper.y + lower.y};
         };
         const int pair = t * (FAST / 4) + 2 * p;
@@ -779,8 +782,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 #pragma unroll
       for (int c = 0; c < CHUNKS; c++) part.of[c] = halves(x[2 * c] * over, x[2 * c + 1] * over);
       ((Words<CHUNKS>*)(outputs + split * D))[lane] = part;
-      if (lane == 0)
-        sums[split] = {total > 0.f ? highest + log2f(total) : EMPTY, __uint_as_float(exponent) * factor};
+      const float log_sum = total > 0.f ? highest + log2f(total) : EMPTY;
+      if (lane == 0) sums[split] = {log_sum, __uint_as_float(exponent) * factor};
     }
   }
   if (!args.attended) return;
