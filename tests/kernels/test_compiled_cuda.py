@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turbo_kv.kernels import compiled_cuda, quantize_cuda
-from turbo_kv.kernels.choose import why_not_cuda_c
+from turbo_kv.kernels.choose import cache_path, why_not_cuda_c
 from turbo_kv.kernels.decode_cuda import MOST_PAGES, REGISTERS, WARPS, CompiledAttention
 
 SHAPES = [
@@ -105,6 +105,14 @@ def loops_of(name, shape, instruction):
 
 def spilled(body):
     return sum(bool(re.search(r"\b(LDL|STL)\b", each)) for each in body)
+
+
+def test_the_path_names_what_attends(monkeypatch):
+    monkeypatch.setattr("turbo_kv.kernels.choose.why_dense", lambda *_: None)
+    monkeypatch.setattr("turbo_kv.kernels.choose.why_not_cuda_c", lambda *_: None)
+    device = torch.device("cuda")
+    assert cache_path(device, (), 7).startswith("CUDA, CUDA C: ")
+    assert "newer ones by Triton" in cache_path(device, (), 7, exact_window=64)
 
 
 @given(

@@ -26,7 +26,7 @@ MOST_QUERIES = 8  # query heads per KV head
 MOST_NEWEST = 128  # tokens beside the pages
 C_HEAD_DIMS = range(32, 257, 16)
 TRELLISES = ("trellis", "query-trellis")
-_CUDA_C_DOES = "CUDA C codes tokens into pages and attends to them; Triton, to an exact window"
+_IN_PAGES = "tokens are coded into pages and attended there"
 SEARCHED = "; compiled C searches the trellis"  # for PyTorch, which codes the rest of the way
 
 Sides = tuple[TurboQuantizer, TurboQuantizer]  # the quantizers of keys and of values
@@ -54,8 +54,10 @@ def cache_path(device: torch.device, sides: Sides, query_groups: int, exact_wind
     if why is None:
         other = why_not_cuda_c(device)
         if other is None:
-            return f"{name}, Triton and CUDA C: {_CUDA_C_DOES}"
-        return f"{name}, Triton: tokens are coded into pages and attended there; no CUDA C: {other}"
+            if exact_window:
+                return f"{name}, CUDA C and Triton: {_IN_PAGES}, newer ones by Triton"
+            return f"{name}, CUDA C: {_IN_PAGES}"
+        return f"{name}, Triton: {_IN_PAGES}; no CUDA C: {other}"
     if device.type != "cpu":
         return f"{name}, eager PyTorch on dense codes: {why}"
     why_eager = why_not_c(sides, query_groups)
