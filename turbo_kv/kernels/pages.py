@@ -41,7 +41,7 @@ class Pages:
     words: int16 (B, H, P, bits, 4 D). scales: fp16 (B, H, P·64), by lane: see `token_scales`.
     length: int32 (1,) on the device, the tokens that are valid; what lies beyond is never read.
     arrived: int32 (B, H), zeros: a launch that attends counts its programs in those of the keys,
-    and leaves zeros.
+    and leaves zeros. So no two may attend to the same pages at once.
     bits: width of a code, 2 to 4. side: whose rows are tokens ("keys") or channels ("values").
     """
 
