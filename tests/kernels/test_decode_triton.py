@@ -185,6 +185,18 @@ def test_scores_and_values_of_any_size_are_attended(scaling, falling):
     assert error(got, exact) < 5e-3
 
 
+@pytest.mark.parametrize("splits", [1, 2])
+def test_small_values_are_attended_as_exactly(splits):
+    """Below what fp16 holds at its full precision."""
+    case = Case(1000)
+    case.states.values.scales.mul_(1e-3)
+    pages = roomy_pages(case.states.keys, case.states.values)
+    got = case.attention(launch=Launch(splits))(case.queries, *pages, scaling=1e-3)
+    exact = reference.attention(case.queries, replace(case.states, center=None), scaling=1e-3)
+    assert exact.abs().max() < 2e-4
+    assert error(got, exact) < 1e-3
+
+
 def test_a_token_that_outweighs_the_others_hides_none():
     """All others together weigh as much as the first, each of them 2^-10 of it."""
     case = Case(1025)

@@ -27,7 +27,7 @@ constexpr int WIDE = D + 4;     // a row of D floats, likewise
 constexpr int FAST_STEPS = FAST / 8, SLOW_STEPS = (PAIRS - FAST) / 8;  // of the matrix unit
 constexpr int BEFORE = 7, AFTER = 8;  // samples beside a page's own that it is interpolated from
 constexpr int BLOCK = 16;             // samples that are made at once
-constexpr float EMPTY = -1e30f, LOWEST = -1e20f;
+constexpr float EMPTY = -1e30f, LOWEST = -1e20f, LEAST_UNIT = 1e-30f;
 constexpr float RAISED = 12582912.f;  // 1.5 · 2^23: what is added to it counts in its lower bits
 constexpr u32 ABOVE_16_BITS = ~0x4B40FFFFu;  // that no number below 2^16 has, once RAISED
 // log2 of what the largest weight of a warp's first page is to be; half a bit more whenever pages
@@ -745,6 +745,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   __syncthreads();
   const bool alone = args.attended && splits == 1;
   static_assert(WARPS >= QUERIES);
+  float* const units = (float*)largest;  // of each query's numbers in `vectors`
   const int query = warp;
   const long of_query = (long)(head * QUERIES + query) * splits;  // the first of its splits
   u16* const outputs = args.outputs + of_query * D;
@@ -767,23 +768,25 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       for (int c = 0; c < D / 32; c++) x[c] += weight * __uint_as_float(part.of[c]);
     }
     const float factor = total > 0.f ? args.gain / total : 0.f;
+    u32 most = 0;
+#pragma unroll
+    for (int c = 0; c < D / 32; c++) most = max(most, __float_as_uint(fabsf(x[c])));
+    const u32 exponent = largest_of(most) & 0x7F800000u;  // all lie below twice that power of two
+    const float over = __uint_as_float(0x7F000000u - exponent);
+    const float unit = __uint_as_float(exponent) * factor;
+    float2 both[CHUNKS];
+#pragma unroll
+    for (int c = 0; c < CHUNKS; c++) both[c] = {x[2 * c] * over, x[2 * c + 1] * over};
     if (alone) {
-      float2 both[CHUNKS];
-#pragma unroll
-      for (int c = 0; c < CHUNKS; c++) both[c] = {x[2 * c] * factor, x[2 * c + 1] * factor};
       put<false>(vectors, query, lane * CHUNKS, both);
+      if (lane == 0) units[query] = unit;
     } else {
-      u32 most = 0;
-#pragma unroll
-      for (int c = 0; c < D / 32; c++) most = max(most, __float_as_uint(fabsf(x[c])));
-      const u32 exponent = largest_of(most) & 0x7F800000u;  // of what all lie below twice
-      const float over = __uint_as_float(0x7F000000u - exponent);
       Words<CHUNKS> part;
 #pragma unroll
-      for (int c = 0; c < CHUNKS; c++) part.of[c] = halves(x[2 * c] * over, x[2 * c + 1] * over);
+      for (int c = 0; c < CHUNKS; c++) part.of[c] = halves(both[c].x, both[c].y);
       ((Words<CHUNKS>*)(outputs + split * D))[lane] = part;
       const float log_sum = total > 0.f ? highest + log2f(total) : EMPTY;
-      if (lane == 0) sums[split] = {log_sum, __uint_as_float(exponent) * factor};
+      if (lane == 0) sums[split] = {log_sum, unit};
     }
   }
   if (!args.attended) return;
@@ -796,7 +799,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       const int eighth = lane % LANES, side = lane / LANES;
       const uint4* own = (const uint4*)outputs + side * LANES + eighth;
       int left = splits - side;
-      float highest = LOWEST, total = 0.f, x[8] = {};
+      float highest = LOWEST, unit = LEAST_UNIT, total = 0.f, x[8] = {};
       for (int start = 0; start < splits; start += 32, left -= 32, own += 32 * LANES) {
         float2 of_lane = {EMPTY, 0.f};
         if (start + lane < splits) of_lane = load(sums + start + lane);
@@ -805,14 +808,16 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         for (int n = 0; n < LANES; n++)
           parts[n] = n * SIDE_BY_SIDE < left ? own[n * SIDE_BY_SIDE * LANES] : uint4{};
         const float most = largest_of_lanes(fmaxf(of_lane.x, highest));
+        const float widest = __uint_as_float(largest_of(__float_as_uint(fmaxf(of_lane.y, unit))));
         const float fade = exp2_of(highest - most), weight = exp2_of(of_lane.x - most);
-        highest = most;
+        const float over = 1.f / widest, shrunk = fade * (unit * over);
+        highest = most, unit = widest;
         total = total * fade + sum_of_lanes(weight);
 #pragma unroll
-        for (int i = 0; i < 8; i++) x[i] *= fade;
+        for (int i = 0; i < 8; i++) x[i] *= shrunk;
 #pragma unroll
         for (int n = 0; n < LANES; n++) {
-          const float by = __shfl_sync(~0u, weight * of_lane.y, n * SIDE_BY_SIDE + side);
+          const float by = __shfl_sync(~0u, weight * (of_lane.y * over), n * SIDE_BY_SIDE + side);
 #pragma unroll
           for (int i = 0; i < 4; i++) {
             const float2 both = floats(at(parts[n], i));
@@ -820,15 +825,15 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
           }
         }
       }
-      const float factor = total > 0.f ? 1.f / total : 0.f;
       float2 both[4];
 #pragma unroll
       for (int i = 0; i < 8; i++) {
 #pragma unroll
         for (int n = LANES; n < 32; n *= 2) x[i] += __shfl_xor_sync(~0u, x[i], n);
-        (i % 2 ? both[i / 2].y : both[i / 2].x) = x[i] * factor;
+        (i % 2 ? both[i / 2].y : both[i / 2].x) = x[i];
       }
       if (side == 0) put<false>(vectors, query, eighth * 4, both);
+      if (lane == 0) units[query] = total > 0.f ? unit / total : 0.f;
     }
     __syncthreads();
   }
@@ -841,6 +846,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     for (int i = 0; i < 4; i++) {
       const int query = 2 * t + i % 2, channel = (warp * TILES + m) * 16 + g + i / 2 * 8;
       if (query < args.groups)
-        store(args.attended, row_of(query) + channel, c[m][i] + floats(value_mean[m][i / 2]).x);
+        store(args.attended, row_of(query) + channel,
+              c[m][i] * units[query] + floats(value_mean[m][i / 2]).x);
     }
 }
