@@ -117,12 +117,11 @@ def test_the_path_names_what_attends(monkeypatch):
 
 @given(
     heads=st.integers(1, 2048),
-    groups=st.integers(1, 8),
     pages=st.integers(1, 200_000),
     head_dim=st.sampled_from([64, 128]),
     bits=st.sampled_from([2, 3, 4]),
 )
-def test_work_of_any_size_fits(heads, groups, pages, head_dim, bits):
+def test_work_of_any_size_fits(heads, pages, head_dim, bits):
     split = object.__new__(CompiledAttention)
     split.head_dim, split._processors = head_dim, 132
     split.shape = dict.fromkeys(("KEY_BITS", "VALUE_BITS"), bits)

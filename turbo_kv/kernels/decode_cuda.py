@@ -121,7 +121,7 @@ class CompiledAttention:
         """Fill outputs (B · H_kv, 8, splits, D) and sums (B · H_kv, 8, splits, 2).
 
         Both as `decode_split` does. scaling: of the scores, in base 2. attended: like query_states;
-        filled too if given, and all that is to be read then.
+        if given, it is filled and the other two are only room to work in.
         """
         heads, _, splits, _ = outputs.shape
         pages, kv_heads = keys.words.shape[2], keys.words.shape[1]

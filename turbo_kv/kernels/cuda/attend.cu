@@ -127,6 +127,7 @@ INLINE void load_planes(uint4 (&planes)[BITS], const char* words, int chunk, int
     planes[p] = *(const uint4*)(words + p * (8 * D) + chunk * 512 + lane * 16);
 }
 
+// Eight numbers of queries, from number i on.
 INLINE void eight_of(float2 (&x)[4], const void* queries, int i) {
 #if QUERY == 32
 #pragma unroll
