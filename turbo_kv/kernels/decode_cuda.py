@@ -17,9 +17,9 @@ from turbo_kv.kernels.pages import PAGE, Pages, channel_order
 from turbo_kv.quant.centering import Center
 
 WARPS = 8  # of a program, which has a multiprocessor to itself; each takes every WARPS-th page
-REGISTERS = 240  # of a thread, at most
+REGISTERS = 255  # of a thread, at most
 LEAST_PAGES = 4  # of a program
-MOST_PAGES = 512  # of a program
+MOST_PAGES = 1024  # of a program
 BESIDE = 16  # pages that take as long as what a program does beside its own
 COMBINED = 0.17  # pages that take as long as what the last program does for a split
 QUERIES = 8

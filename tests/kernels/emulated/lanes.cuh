@@ -138,8 +138,6 @@ INLINE u32 prmt(u32 a, u32 b, u32 select) {
   return d;
 }
 
-INLINE u32 upper_half(u32 a) { return a >> 16; }
-
 template <class F> static u32 reduced(u32 a, F both) {
   return lanes(a, [both](u32* all) {
     for (int i = 1; i < 32; i++) all[0] = both(all[0], all[i]);
@@ -272,8 +270,8 @@ INLINE void copy16_or_zeros(u32 to, const void* from, int bytes) {
   if (EAGER) perform(group);
 }
 
-template <int OFFSET> INLINE void copy16(u32 to, const void* from) {
-  copy16_or_zeros(to + OFFSET, (const char*)from + OFFSET, 16);
+template <int TO, int FROM> INLINE void copy16(u32 to, const void* from) {
+  copy16_or_zeros(to + TO, (const char*)from + FROM, 16);
 }
 
 template <class T> INLINE T load(const T* from) { return *from; }

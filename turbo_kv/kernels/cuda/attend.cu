@@ -65,17 +65,19 @@ struct Arguments {
   int pages, groups, kv_heads;
 };
 
-template <int BYTES> INLINE void copy_rows(u32 to, const void* from) {  // a warp's, 512 bytes each
-  if constexpr (BYTES > 512) copy_rows<BYTES - 512>(to, from);
-  copy16<BYTES - 512>(to, from);
+// A warp's rows of 512 bytes, from OFFSET bytes before `from` on.
+template <int BYTES, int OFFSET> INLINE void copy_rows(u32 to, const void* from) {
+  if constexpr (BYTES > 512) copy_rows<BYTES - 512, OFFSET>(to, from);
+  copy16<BYTES - 512, BYTES - 512 - OFFSET>(to, from);
 }
 
 // Words and scales of one side of a page, on their way to a slot. Lanes of a row copy its scales
 // alike, so that no lane waits for another's; before a slot is filled again all have met.
+template <int BYTES> constexpr int MIDDLE = BYTES / 1024 * 512;  // of rows: addresses reach 2 KB on
 template <int BYTES>
-INLINE void fetch(u32 slot, const char* words, const char* scales, int lane) {
-  copy_rows<BYTES>(slot + lane * 16, words);
-  copy16<0>(slot + WORD_BYTES + lane / 4 * 16, scales);
+INLINE void fetch(u32 slot, const char* middle, const char* scales, int lane) {
+  copy_rows<BYTES, MIDDLE<BYTES>>(slot + lane * 16, middle);
+  copy16<WORD_BYTES, 0>(slot + lane / 4 * 16, scales);
 }
 
 template <int BYTES> INLINE void prefetch(const void* from, int lane) {  // a warp's
@@ -102,7 +104,7 @@ INLINE void nibbles(u32* rows, const uint4 (&planes)[BITS], int operand, int fie
     both |= word(2) >> 1 & 0x44444444;
   }
   rows[0] = both;
-  rows[1] = upper_half(both);
+  rows[1] = both >> 16;
 }
 
 // Bytes of levels for four nibbles. With 4 bits a second table serves codes of 8 and more, which
@@ -237,12 +239,6 @@ INLINE void multiply(float (&c)[TILES][4], const Rows& rows, const u32* vectors,
 
 INLINE float whole(u32 upper, u32 lower) { return (float)(int)upper * 256.f + (float)(int)lower; }
 
-// x + y / 256 of RAISED floats, rounded once.
-INLINE float sum_of(u32 x, u32 y) {
-  const float without = __uint_as_float(x) - (RAISED + RAISED / 256.f);
-  return __uint_as_float(y) * (1.f / 256.f) + without;
-}
-
 INLINE float sum_of_lanes(float x) {
 #pragma unroll
   for (int n = 1; n < 32; n *= 2) x += __shfl_xor_sync(~0u, x, n);
@@ -346,8 +342,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   const auto begin_where_length_says = [&]() {
     run = run_of(length, first);
     page = run.end - 1 - warp;
-    next_keys = keys + (long)page * KEY_BYTES + lane * 16;
-    next_values = values + (long)page * VALUE_BYTES + lane * 16;
+    next_keys = keys + (long)page * KEY_BYTES + MIDDLE<KEY_BYTES> + lane * 16;
+    next_values = values + (long)page * VALUE_BYTES + MIDDLE<VALUE_BYTES> + lane * 16;
     next_key_scales = (const char*)(key_scales + page * PAGE) + lane / 4 * 16;
     next_value_scales = (const char*)(value_scales + page * PAGE) + lane / 4 * 16;
     if (!CENTRED) return;
@@ -444,14 +440,17 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   }
   __syncthreads();
 
-  float unit;
+  float unit, raised_units;
   {
     u32 bits = 0;
 #pragma unroll
     for (int w = 0; w < min(WARPS, OPERANDS); w++) bits = max(bits, largest[w]);
     const float most = __uint_as_float(bits);
-    const float steps = most > 0.f ? 32512.f / most : 0.f;  // 127 · 256
-    unit = most * (256.f / 32512.f) * args.scaling * args.key_unit;
+    const float size = args.scaling * args.key_unit * 256.f;  // of 256
+    const u32 exact = __float_as_uint(most * size / 32512.f);  // 127 · 256
+    unit = __uint_as_float((exact + 0x3FFFF) & ~0x3FFFF);  // of six bits: its products are exact
+    raised_units = unit * (RAISED + RAISED / 256.f);
+    const float steps = most > 0.f ? size / unit : 0.f;
 #pragma unroll
     for (int i = 0; rotates && i < TILES; i++) {
       const int o = warp + i * WARPS;
@@ -511,6 +510,10 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   const float rounds = (float)(end - begin) / WARPS;
   const float aim = rounds > 1.f ? AIM + .5f * log2f(rounds) : ONLY;
   u32 slot = 0;                              // of keys; that of values lies two on
+  uint4 asked_high[CHUNKS], asked_low[CHUNKS];
+#pragma unroll
+  for (int c = 0; c < CHUNKS; c++)
+    asked_high[c] = asked[c * 32 + lane], asked_low[c] = asked[(CHUNKS + c) * 32 + lane];
   const float* sample = samples + (page - sampled + BEFORE) * QUERIES;
 #pragma unroll 1
   for (; page >= begin; page -= WARPS) {
@@ -551,7 +554,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       for (int c = 0; c < CHUNKS; c++) {
         uint4 planes[KEY_BITS];
         load_planes(planes, words, c, lane);
-        const uint4 high = asked[c * 32 + lane], low = asked[(CHUNKS + c) * 32 + lane];
+        const uint4 high = asked_high[c], low = asked_low[c];
 #pragma unroll
         for (int i = 0; i < 4; i += 2)
 #pragma unroll
@@ -577,12 +580,15 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
           }
       }
       const uint4 scales = *(const uint4*)(words + WORD_BYTES + g * 16);
+      const auto sum_of = [&](u32 x, u32 y) {  // x + y / 256 of RAISED ones, in units
+        return fmaf(__uint_as_float(y), unit / 256.f, fmaf(__uint_as_float(x), unit, -raised_units));
+      };
 #pragma unroll
       for (int s = 0; s < FIELDS; s++) {
         const float2 by = floats(at(scales, s));
 #pragma unroll
         for (int i = 0; i < 4; i++)
-          score[s][i] += sum_of(upper[s][i], lower[s][i]) * ((i < 2 ? by.x : by.y) * unit);
+          score[s][i] += sum_of(upper[s][i], lower[s][i]) * (i < 2 ? by.x : by.y);
       }
     }
 

@@ -12,13 +12,6 @@ INLINE u32 prmt(u32 a, u32 b, u32 select) {
   return d;
 }
 
-// A product of halves, since a shift takes the time of two.
-INLINE u32 upper_half(u32 a) {
-  u32 d;
-  asm("dp2a.lo.u32.u32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(0x0100), "r"(0));
-  return d;
-}
-
 INLINE u32 largest_of(u32 a) {  // of all lanes'
   u32 d;
   asm("redux.sync.max.u32 %0, %1, -1;" : "=r"(d) : "r"(a));
@@ -110,9 +103,9 @@ INLINE u32 pushed_nibbles(u32 word, int high, int low) {
 
 INLINE u32 address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
-template <int OFFSET> INLINE void copy16(u32 to, const void* from) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0 + %2], [%1 + %2], 16;"
-               :: "r"(to), "l"(from), "n"(OFFSET) : "memory");
+template <int TO, int FROM> INLINE void copy16(u32 to, const void* from) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0 + %2], [%1 + %3], 16;"
+               :: "r"(to), "l"(from), "n"(TO), "n"(FROM) : "memory");
 }
 
 // 16 bytes, of which `bytes` are copied and the others zero.
