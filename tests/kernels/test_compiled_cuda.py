@@ -67,7 +67,7 @@ def test_a_value_costs_few_instructions_and_spills_nothing(head_dim, bits, long,
         **dict.fromkeys(("KEY_BITS", "VALUE_BITS"), bits),
         **dict.fromkeys(("KEY_LONG", "VALUE_LONG"), long),
         **{"FAST": fast, "QUERY": 0, "CENTRED": 1, "PADDED": 0},
-        **{"SHARE": 1, "WARPS": WARPS, "REGISTERS": REGISTERS},
+        **{"WARPS": WARPS, "REGISTERS": REGISTERS},
     }
     body = max(loops_of("attend", shape, "IMMA"), key=len)
     assert not spilled(body)

@@ -141,7 +141,6 @@ class CompiledAttention:
             "QUERY": DTYPES[queries.dtype],
             "CENTRED": int(center is not None),
             "PADDED": int(first is not None),
-            "SHARE": 2 if -(-pages // splits) <= WARPS // 2 else 1,
         }
         compiled_cuda.kernel("attend", self.device, **shape).launch(
             (heads, splits),

@@ -1,22 +1,20 @@
 // Decode attention on packed pages, one KV head's queries over a run of pages. Compiled for one
 // shape: D, KEY_BITS, VALUE_BITS, whether levels take two bytes (KEY_LONG, VALUE_LONG), FAST pairs,
-// the width of a QUERY's floats or 0 for bf16, CENTRED, PADDED, WARPS of a program, how many of them
-// SHARE a page, and REGISTERS.
+// the width of a QUERY's floats or 0 for bf16, CENTRED, PADDED, WARPS of a program and REGISTERS.
 //
-// A warp owns every WARPS-th page of its program's run; where none would have a second, two SHARE
-// one and attend to two fields each. Words go through two slots a side in shared memory, each lane's
-// to where that lane reads them. Levels are bytes that `prmt` picks, and what they are multiplied by
-// is whole numbers of 16 bits, 256 a + b: queries, of one step for a program, and weights of tokens
-// times scales, of one reference until they outgrow it, when sums so far are shifted. A warp begins
-// with its newest page, since what came last tends to weigh most. What the mean adds to scores is
-// smooth in the token for slow pairs of RoPE, so it is sampled once a page and interpolated from 16
-// samples; the FAST first pairs are turned from page to page (mean_samples.py). The last program of
-// a head to come weighs what all of them have written together. Knows no quantizer and no cache.
+// A warp owns every WARPS-th page of its program's run, and its words go through two slots a side
+// in shared memory, each lane's to where that lane reads them. Levels are bytes that `prmt` picks,
+// and what they are multiplied by is whole numbers of 16 bits, 256 a + b: queries, of one step for
+// a program, and weights of tokens times scales, of one reference until they outgrow it, when sums
+// so far are shifted. A warp begins with its newest page, since what came last tends to weigh most.
+// What the mean adds to scores is smooth in the token for slow pairs of RoPE, so it is sampled once
+// a page and interpolated from 16 samples; the FAST first pairs are turned from page to page
+// (mean_samples.py). The last program of a head to come weighs what all of them have written
+// together. Knows no quantizer and no cache.
 
 #include "lanes.cuh"
 
 constexpr int PAGE = 64, THREADS = 32 * WARPS, QUERIES = 8, FIELDS = 4;
-constexpr int STRIDE = WARPS / SHARE, OWN = FIELDS / SHARE;  // pages to a warp's next one, fields
 constexpr int CHUNKS = D / 64;  // of four operands of 16 channels
 constexpr int OPERANDS = D / 16;
 constexpr int KEY_BYTES = 8 * D * KEY_BITS, VALUE_BYTES = 8 * D * VALUE_BITS;  // of a page
@@ -37,7 +35,6 @@ constexpr u32 ABOVE_16_BITS = ~0x4B40FFFFu;  // that no number below 2^16 has, o
 constexpr float AIM = 11.f, ONLY = 15.5f;
 
 struct Run { int begin, end; };  // of pages
-template <int N> struct Field { static constexpr int value = N; };
 
 struct Arguments {
   const void* queries;       // (heads, groups, D)
@@ -344,7 +341,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   float2 cosines[FAST / 8 + 1], sines[FAST / 8 + 1];  // of fast pairs at the middle of a page
   const auto begin_where_length_says = [&]() {
     run = run_of(length, first);
-    page = run.end - 1 - warp / SHARE;
+    page = run.end - 1 - warp;
     next_keys = keys + (long)page * KEY_BYTES + MIDDLE<KEY_BYTES> + lane * 16;
     next_values = values + (long)page * VALUE_BYTES + MIDDLE<VALUE_BYTES> + lane * 16;
     next_key_scales = (const char*)(key_scales + page * PAGE) + lane / 4 * 16;
@@ -399,14 +396,14 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   const u32 ring = address(slots) + warp * RING;
   const auto fetch_keys = [&](u32 slot, bool there) {
     if (there) fetch<KEY_BYTES>(slot, next_keys, next_key_scales, lane);
-    next_keys -= STRIDE * KEY_BYTES;
-    next_key_scales -= STRIDE * PAGE * 2;
+    next_keys -= WARPS * KEY_BYTES;
+    next_key_scales -= WARPS * PAGE * 2;
     commit();
   };
   const auto fetch_values = [&](u32 slot, bool there) {
     if (there) fetch<VALUE_BYTES>(slot, next_values, next_value_scales, lane);
-    next_values -= STRIDE * VALUE_BYTES;
-    next_value_scales -= STRIDE * PAGE * 2;
+    next_values -= WARPS * VALUE_BYTES;
+    next_value_scales -= WARPS * PAGE * 2;
     commit();
   };
   fetch_keys(ring, page >= begin);
@@ -510,7 +507,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   float sum0 = 0.f, sum1 = 0.f;              // of queries 2t and 2t + 1, as all that follows
   // Weights are 2^(score - reference), which is to be at most 2^aim in the first page.
   float reference0 = 0.f, reference1 = 0.f;
-  const float rounds = (float)(end - begin) / STRIDE;
+  const float rounds = (float)(end - begin) / WARPS;
   const float aim = rounds > 1.f ? AIM + .5f * log2f(rounds) : ONLY;
   u32 slot = 0;                              // of keys; that of values lies two on
   uint4 asked_high[CHUNKS], asked_low[CHUNKS];
@@ -518,13 +515,13 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   for (int c = 0; c < CHUNKS; c++)
     asked_high[c] = asked[c * 32 + lane], asked_low[c] = asked[(CHUNKS + c) * 32 + lane];
   const float* sample = samples + (page - sampled + BEFORE) * QUERIES;
-  const auto attend_page = [&](auto own) {  // of its fields those of a warp
-    constexpr int FROM = decltype(own)::value;
-    fetch_keys(ring + (slot ^ SLOT), page - STRIDE >= begin);
+#pragma unroll 1
+  for (; page >= begin; page -= WARPS) {
+    fetch_keys(ring + (slot ^ SLOT), page - WARPS >= begin);
     wait_for_all_but<2>();
-    float score[OWN][4];
+    float score[FIELDS][4];
 #pragma unroll
-    for (int s = 0; s < OWN; s++) {
+    for (int s = 0; s < FIELDS; s++) {
       score[s][0] = score[s][2] = -reference0;
       score[s][1] = score[s][3] = -reference1;
     }
@@ -535,9 +532,9 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       const u32 left = halves(node[0] - own, node[QUERIES] - own);
       const u32 right = halves(node[8 * QUERIES] - own, node[9 * QUERIES] - own);
 #pragma unroll
-      for (int s = 0; s < OWN; s++) {
+      for (int s = 0; s < FIELDS; s++) {
         score[s][0] += base.x, score[s][1] += base.y, score[s][2] += base.x, score[s][3] += base.y;
-        multiply(score[s], slow_table[(FROM + s) * 32 + lane], left, right);
+        multiply(score[s], slow_table[s * 32 + lane], left, right);
       }
 #pragma unroll
       for (int k = 0; k < FAST_STEPS; k++) {
@@ -546,12 +543,12 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         turning[2 * k] = turned(first, step_table[t * (FAST / 4) + 2 * k]);
         turning[2 * k + 1] = turned(second, step_table[t * (FAST / 4) + 2 * k + 1]);
 #pragma unroll
-        for (int s = 0; s < OWN; s++)
-          multiply(score[s], fast_table[((FROM + s) * FAST_STEPS + k) * 32 + lane], left, right);
+        for (int s = 0; s < FIELDS; s++)
+          multiply(score[s], fast_table[(s * FAST_STEPS + k) * 32 + lane], left, right);
       }
     }
     {
-      u32 upper[OWN][4], lower[OWN][4];  // floats RAISED by whole numbers below 2^22
+      u32 upper[FIELDS][4], lower[FIELDS][4];  // floats RAISED by whole numbers below 2^22
       const char* const words = slots + warp * RING + slot;
 #pragma unroll
       for (int c = 0; c < CHUNKS; c++) {
@@ -561,12 +558,12 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 #pragma unroll
         for (int i = 0; i < 4; i += 2)
 #pragma unroll
-          for (int s = 0; s < OWN; s++) {
+          for (int s = 0; s < FIELDS; s++) {
             u32 codes[4], above[4], a[4];  // of either row, left operand and right one
 #pragma unroll
             for (int n = 0; n < 2; n++) {
-              nibbles(codes + 2 * n, planes, i + n, FROM + s);
-              above_eight(above + 2 * n, planes, i + n, FROM + s);
+              nibbles(codes + 2 * n, planes, i + n, s);
+              above_eight(above + 2 * n, planes, i + n, s);
             }
 #pragma unroll
             for (int n = 0; n < 4; n++)
@@ -588,31 +585,30 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         return fmaf(__uint_as_float(y), unit / 256.f, upper);
       };
 #pragma unroll
-      for (int s = 0; s < OWN; s++) {
-        const float2 by = floats(at(scales, FROM + s));
+      for (int s = 0; s < FIELDS; s++) {
+        const float2 by = floats(at(scales, s));
 #pragma unroll
         for (int i = 0; i < 4; i++)
           score[s][i] += sum_of(upper[s][i], lower[s][i]) * (i < 2 ? by.x : by.y);
       }
     }
 
-    fetch_values(ring + (slot ^ SLOT) + 2 * SLOT, page - STRIDE >= begin);
+    fetch_values(ring + (slot ^ SLOT) + 2 * SLOT, page - WARPS >= begin);
     wait_for_all_but<2>();
     const char* const words = slots + warp * RING + slot + 2 * SLOT;
     uint4 scales = *(const uint4*)(words + WORD_BYTES + g * 16);
     const int token = page * PAGE;
     if (token + PAGE > length || (PADDED && token < first)) {
-      u32 masked[FIELDS] = {};
+      u32 masked[FIELDS];
 #pragma unroll
-      for (int s = 0; s < OWN; s++) {
-        u32& masked_here = masked[FROM + s];
-        masked_here = at(scales, FROM + s);
+      for (int s = 0; s < FIELDS; s++) {
+        masked[s] = at(scales, s);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-          const int here = token + (FROM + s) * 16 + h * 8 + g;
+          const int here = token + s * 16 + h * 8 + g;
           if (here >= length || (PADDED && here < first)) {
             score[s][2 * h] = score[s][2 * h + 1] = EMPTY;
-            masked_here &= h ? 0xFFFFu : 0xFFFF0000u;  // it may be anything, which times 0 is not 0
+            masked[s] &= h ? 0xFFFFu : 0xFFFF0000u;  // it may be anything, which times 0 is not 0
           }
         }
       }
@@ -621,14 +617,14 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     const auto raise_references = [&](float by0, float by1) {
       reference0 += by0, reference1 += by1;
 #pragma unroll
-      for (int s = 0; s < OWN; s++)
+      for (int s = 0; s < FIELDS; s++)
         score[s][0] -= by0, score[s][1] -= by1, score[s][2] -= by0, score[s][3] -= by1;
     };
     const auto find_largest = [&](float& most0, float& most1) {  // log2 of weights
       most0 = most1 = LOWEST;
 #pragma unroll
-      for (int s = 0; s < OWN; s++) {
-        const float2 by = floats(at(scales, FROM + s));
+      for (int s = 0; s < FIELDS; s++) {
+        const float2 by = floats(at(scales, s));
 #pragma unroll
         for (int h = 0; h < 2; h++) {
           const float size = fmaxf(log2f(h ? by.y : by.x), -100.f);
@@ -640,14 +636,14 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       most1 = largest_of_tokens(most1);
     };
     // Weights as whole numbers, raised by 128: byte 1 is that of 256 a + b nearest, byte 0 b + 128.
-    u32 weights[OWN][2][2], bits;
+    u32 weights[FIELDS][2][2], bits;
     float new_sum0, new_sum1;
     const auto weigh = [&]() {
       bits = 0;
       new_sum0 = sum0, new_sum1 = sum1;
 #pragma unroll
-      for (int s = 0; s < OWN; s++) {
-        const float2 by = floats(at(scales, FROM + s));
+      for (int s = 0; s < FIELDS; s++) {
+        const float2 by = floats(at(scales, s));
 #pragma unroll
         for (int h = 0; h < 2; h++) {
           const float left = exp2_of(score[s][2 * h]), right = exp2_of(score[s][2 * h + 1]);
@@ -662,7 +658,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     };
     uint4 planes[VALUE_BITS];
     load_planes(planes, words, 0, lane);
-    const bool begins = page + STRIDE >= end;  // a warp's first page, where its reference is chosen
+    const bool begins = page + WARPS >= end;  // a warp's first page, where its reference is chosen
     for (bool raised = false;; raised = true) {
       if (raised || !begins) {
         weigh();
@@ -684,9 +680,9 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       raise_references(rise0, rise1);
     }
     sum0 = new_sum0, sum1 = new_sum1;
-    u32 weights_high[OWN], weights_low[OWN];  // bytes a and b of query g's
+    u32 weights_high[FIELDS], weights_low[FIELDS];  // bytes a and b of query g's
 #pragma unroll
-    for (int s = 0; s < OWN; s++) {
+    for (int s = 0; s < FIELDS; s++) {
       u32 pair[2];
 #pragma unroll
       for (int h = 0; h < 2; h++)
@@ -698,14 +694,14 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     for (int c = 0; c < CHUNKS; c++) {
       if (c) load_planes(planes, words, c, lane);
 #pragma unroll
-      for (int s = 0; s < OWN; s += 2)
+      for (int s = 0; s < FIELDS; s += 2)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
           u32 codes[4], above[4], a[4];  // of either row, left field and right one
 #pragma unroll
           for (int n = 0; n < 2; n++) {
-            nibbles(codes + 2 * n, planes, i, FROM + s + n);
-            above_eight(above + 2 * n, planes, i, FROM + s + n);
+            nibbles(codes + 2 * n, planes, i, s + n);
+            above_eight(above + 2 * n, planes, i, s + n);
           }
 #pragma unroll
           for (int n = 0; n < 4; n++)
@@ -722,12 +718,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         }
     }
     slot ^= SLOT;
-    sample -= STRIDE * QUERIES;
-  };
-#pragma unroll 1
-  for (; page >= begin; page -= STRIDE)
-    if (SHARE == 1 || warp % 2 == 0) attend_page(Field<0>());
-    else attend_page(Field<FIELDS - OWN>());
+    sample -= WARPS * QUERIES;
+  }
 
 #pragma unroll
   for (int n = 4; n < 32; n *= 2) {
