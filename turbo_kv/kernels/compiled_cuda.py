@@ -76,8 +76,7 @@ def _compiled(name: str, shape: dict[str, int]) -> bytes:
     program = _checked(nvrtc.nvrtcCreateProgram(source, f"{name}.cu".encode(), 0, [], []))
     flags = [f"--gpu-architecture=sm_{CAPABILITY[0]}{CAPABILITY[1]}", "--std=c++17"]
     flags += [f"-I{SOURCES}", *(f"-D{key}={value}" for key, value in shape.items())]
-    flags += ["--use_fast_math", "--device-as-default-execution-space"]  # of lambdas, in older ones
-    options = [flag.encode() for flag in flags]
+    options = [flag.encode() for flag in ("--use_fast_math", *flags)]
     (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     if int(status):
         log = bytes(_checked(nvrtc.nvrtcGetProgramLogSize(program)))

@@ -138,6 +138,8 @@ INLINE u32 prmt(u32 a, u32 b, u32 select) {
   return d;
 }
 
+INLINE u32 upper_half(u32 a) { return a >> 16; }
+
 template <class F> static u32 reduced(u32 a, F both) {
   return lanes(a, [both](u32* all) {
     for (int i = 1; i < 32; i++) all[0] = both(all[0], all[i]);

@@ -104,7 +104,7 @@ INLINE void nibbles(u32* rows, const uint4 (&planes)[BITS], int operand, int fie
     both |= word(2) >> 1 & 0x44444444;
   }
   rows[0] = both;
-  rows[1] = both >> 16;
+  rows[1] = upper_half(both);
 }
 
 // Bytes of levels for four nibbles. With 4 bits a second table serves codes of 8 and more, which
@@ -274,6 +274,8 @@ INLINE float2 turned(float2 z, float2 by) {  // conj(z e^(iθ)), as (real, imag)
 extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   extern __shared__ __align__(128) char shared[];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+  // Where there are fewer pages than warps, the first ones have them and the last ones other work.
+  const int from_last = WARPS - 1 - warp;
   char* const slots = shared;
   uint4* const fast_table = (uint4*)(slots + WARPS * RING);
   u32* const z = (u32*)(fast_table + FIELDS * FAST_STEPS * 32);  // (2, 8, ROW), parts of fp16
@@ -347,7 +349,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     next_key_scales = (const char*)(key_scales + page * PAGE) + lane / 4 * 16;
     next_value_scales = (const char*)(value_scales + page * PAGE) + lane / 4 * 16;
     if (!CENTRED) return;
-    load_samples(run.begin / BLOCK + warp);
+    load_samples(run.begin / BLOCK + from_last);
     if (page < run.begin) return;
     const long middle = (long)(page * PAGE + PAGE / 2) * D + t * (FAST / 4);
 #pragma unroll
@@ -376,10 +378,10 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   const auto row_of = [&](int query) {
     return (head * args.groups + min(query, args.groups - 1)) * D;
   };
-  const bool reads = threadIdx.x < QUERIES * EIGHTS;
+  const int eighth = threadIdx.x - (THREADS - QUERIES * EIGHTS);  // of those of all queries
+  const bool reads = eighth >= 0;
   float2 eight[4];
-  if (reads)
-    eight_of(eight, args.queries, row_of(threadIdx.x / EIGHTS) + threadIdx.x % EIGHTS * 8);
+  if (reads) eight_of(eight, args.queries, row_of(eighth / EIGHTS) + eighth % EIGHTS * 8);
   const int pair = threadIdx.x % PAIRS;
   u16 left = 0, right = 0;  // of the mean
   if (CENTRED) {
@@ -408,7 +410,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   };
   fetch_keys(ring, page >= begin);
   fetch_values(ring + 2 * SLOT, page >= begin);
-  if (reads) put<EXACT_QUERIES>(vectors, threadIdx.x / EIGHTS, threadIdx.x % EIGHTS * 4, eight);
+  if (reads) put<EXACT_QUERIES>(vectors, eighth / EIGHTS, eighth % EIGHTS * 4, eight);
   __syncthreads();
   if (CENTRED)
 #pragma unroll
@@ -472,7 +474,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       high[i] = z[g * ROW + FAST + 4 * i + t];
       low[i] = z[(QUERIES + g) * ROW + FAST + 4 * i + t];
     }
-    for (int block = sampled / BLOCK + warp; block * BLOCK < end + BEFORE + AFTER;) {
+    for (int block = sampled / BLOCK + from_last; block * BLOCK < end + BEFORE + AFTER;) {
       float c[4] = {}, others[2][4] = {};
 #pragma unroll
       for (int k = 0; k < SLOW_STEPS; k++) {
