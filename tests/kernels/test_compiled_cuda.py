@@ -115,6 +115,12 @@ def test_the_path_names_what_attends(monkeypatch):
     assert "newer ones by Triton" in cache_path(device, (), 7, exact_window=64)
 
 
+def test_a_little_more_room_splits_nothing():
+    split = object.__new__(CompiledAttention)
+    split._processors = 132
+    assert split.splits(256, 512) == split.splits(256, 528) == 1
+
+
 @given(
     heads=st.integers(1, 2048),
     pages=st.integers(1, 200_000),

@@ -728,19 +728,22 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     sum0 += __shfl_xor_sync(~0u, sum0, n);
     sum1 += __shfl_xor_sync(~0u, sum1, n);
   }
-  // What a warp has lies where its own pages did.
+  // What a warp has lies where its own pages did, if it had any.
+  const int busy = min(end - begin, WARPS);
   static_assert(QUERIES * (WIDE + 2) * 4 <= RING);
   const auto parts_of = [&](int warp) { return (float*)(slots + warp * RING); };  // (8, WIDE)
   const auto sums_of = [&](int warp) { return (float2*)(parts_of(warp) + QUERIES * WIDE); };
+  if (warp < busy) {
 #pragma unroll
-  for (int o = 0; o < OPERANDS; o++)
+    for (int o = 0; o < OPERANDS; o++)
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-      parts_of(warp)[(2 * t + i % 2) * WIDE + o * 16 + g + i / 2 * 8] =
-          whole(out_high[o][i], out_low[o][i]);
-  if (g == 0) {
-    sums_of(warp)[2 * t] = {sum0 > 0.f ? reference0 : LOWEST, sum0};
-    sums_of(warp)[2 * t + 1] = {sum1 > 0.f ? reference1 : LOWEST, sum1};
+      for (int i = 0; i < 4; i++)
+        parts_of(warp)[(2 * t + i % 2) * WIDE + o * 16 + g + i / 2 * 8] =
+            whole(out_high[o][i], out_low[o][i]);
+    if (g == 0) {
+      sums_of(warp)[2 * t] = {sum0 > 0.f ? reference0 : LOWEST, sum0};
+      sums_of(warp)[2 * t + 1] = {sum1 > 0.f ? reference1 : LOWEST, sum1};
+    }
   }
   Rows back;
   u16 value_mean[TILES][2] = {};
@@ -765,13 +768,14 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     float highest = LOWEST, total = 0.f;
 #pragma unroll
     for (int w = 0; w < WARPS; w++) {
-      sum_of[w] = sums_of(w)[query];
+      sum_of[w] = w < busy ? sums_of(w)[query] : float2{LOWEST, 0.f};
       highest = fmaxf(highest, sum_of[w].x);
     }
     float x[D / 32] = {};  // channels D / 32 lane onwards
 #pragma unroll
     for (int w = 0; w < WARPS; w++) {
-      const auto part = ((const Words<D / 32>*)(parts_of(w) + query * WIDE))[lane];
+      Words<D / 32> part = {};
+      if (w < busy) part = ((const Words<D / 32>*)(parts_of(w) + query * WIDE))[lane];
       const float weight = exp2_of(sum_of[w].x - highest);
       total += weight * sum_of[w].y;
 #pragma unroll
