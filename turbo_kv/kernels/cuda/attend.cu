@@ -71,9 +71,11 @@ template <int BYTES, int OFFSET> INLINE void copy_rows(u32 to, const void* from)
   copy16<BYTES - 512, BYTES - 512 - OFFSET>(to, from);
 }
 
+// The row of a page's that a copy's addresses are counted from: they reach 2 KB to either side.
+template <int BYTES> constexpr int MIDDLE = BYTES / 1024 * 512;
+
 // Words and scales of one side of a page, on their way to a slot. Lanes of a row copy its scales
 // alike, so that no lane waits for another's; before a slot is filled again all have met.
-template <int BYTES> constexpr int MIDDLE = BYTES / 1024 * 512;  // of rows: addresses reach 2 KB on
 template <int BYTES>
 INLINE void fetch(u32 slot, const char* middle, const char* scales, int lane) {
   copy_rows<BYTES, MIDDLE<BYTES>>(slot + lane * 16, middle);
