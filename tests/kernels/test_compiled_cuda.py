@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 
 from turbo_kv.kernels import compiled_cuda, quantize_cuda
 from turbo_kv.kernels.choose import cache_path, why_not_cuda_c
-from turbo_kv.kernels.decode_cuda import MOST_PAGES, REGISTERS, WARPS, CompiledAttention
+from turbo_kv.kernels.decode_cuda import (
+    MOST_PAGES,
+    REGISTERS,
+    WARPS,
+    CompiledAttention,
+    _splits,
+)
 
 SHAPES = [
     (128, 3, 0, 16, 2.2),
@@ -116,9 +122,7 @@ def test_the_path_names_what_attends(monkeypatch):
 
 
 def test_a_little_more_room_splits_nothing():
-    split = object.__new__(CompiledAttention)
-    split._processors = 132
-    assert split.splits(256, 512) == split.splits(256, 528) == 1
+    assert _splits(256, 512, 132) == _splits(256, 528, 132) == 1
 
 
 @given(

@@ -272,7 +272,7 @@ INLINE void copy16_or_zeros(u32 to, const void* from, int bytes) {
   if (EAGER) perform(group);
 }
 
-template <int TO, int FROM> INLINE void copy16(u32 to, const void* from) {
+template <int TO, int FROM = TO> INLINE void copy16(u32 to, const void* from) {
   copy16_or_zeros(to + TO, (const char*)from + FROM, 16);
 }
 

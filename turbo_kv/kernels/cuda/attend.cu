@@ -71,7 +71,7 @@ template <int BYTES, int OFFSET> INLINE void copy_rows(u32 to, const void* from)
   copy16<BYTES - 512, BYTES - 512 - OFFSET>(to, from);
 }
 
-// The row of a page's that a copy's addresses are counted from: they reach 2 KB to either side.
+// Where in a page addresses of a copy are counted from: they reach 2 KB to either side.
 template <int BYTES> constexpr int MIDDLE = BYTES / 1024 * 512;
 
 // Words and scales of one side of a page, on their way to a slot. Lanes of a row copy its scales
@@ -380,10 +380,10 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   const auto row_of = [&](int query) {
     return (head * args.groups + min(query, args.groups - 1)) * D;
   };
-  const int eighth = threadIdx.x - (THREADS - QUERIES * EIGHTS);  // of those of all queries
-  const bool reads = eighth >= 0;
+  const int place = threadIdx.x - (THREADS - QUERIES * EIGHTS);  // among those of all queries
+  const bool reads = place >= 0;
   float2 eight[4];
-  if (reads) eight_of(eight, args.queries, row_of(eighth / EIGHTS) + eighth % EIGHTS * 8);
+  if (reads) eight_of(eight, args.queries, row_of(place / EIGHTS) + place % EIGHTS * 8);
   const int pair = threadIdx.x % PAIRS;
   u16 left = 0, right = 0;  // of the mean
   if (CENTRED) {
@@ -412,7 +412,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   };
   fetch_keys(ring, page >= begin);
   fetch_values(ring + 2 * SLOT, page >= begin);
-  if (reads) put<EXACT_QUERIES>(vectors, eighth / EIGHTS, eighth % EIGHTS * 4, eight);
+  if (reads) put<EXACT_QUERIES>(vectors, place / EIGHTS, place % EIGHTS * 4, eight);
   __syncthreads();
   if (CENTRED)
 #pragma unroll
@@ -450,7 +450,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 #pragma unroll
     for (int w = 0; w < min(WARPS, OPERANDS); w++) bits = max(bits, largest[w]);
     const float most = __uint_as_float(bits);
-    const float size = args.scaling * args.key_unit * 256.f;  // of 256
+    const float size = args.scaling * args.key_unit * 256.f;  // of 256 in a product
     const u32 exact = __float_as_uint(most * size / 32512.f);  // 127 · 256
     unit = __uint_as_float((exact + 0x3FFFF) & ~0x3FFFF);  // of six bits: its products are exact
     raised_units = unit * (RAISED + RAISED / 256.f);
@@ -584,7 +584,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
           }
       }
       const uint4 scales = *(const uint4*)(words + WORD_BYTES + g * 16);
-      const auto sum_of = [&](u32 x, u32 y) {  // x + y / 256 of RAISED ones, in units
+      const auto in_units = [&](u32 x, u32 y) {  // x + y / 256, of RAISED ones
         const float upper = fmaf(__uint_as_float(x), unit, -raised_units);
         return fmaf(__uint_as_float(y), unit / 256.f, upper);
       };
@@ -593,7 +593,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         const float2 by = floats(at(scales, s));
 #pragma unroll
         for (int i = 0; i < 4; i++)
-          score[s][i] += sum_of(upper[s][i], lower[s][i]) * (i < 2 ? by.x : by.y);
+          score[s][i] += in_units(upper[s][i], lower[s][i]) * (i < 2 ? by.x : by.y);
       }
     }
 

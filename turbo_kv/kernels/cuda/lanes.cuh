@@ -110,7 +110,7 @@ INLINE u32 pushed_nibbles(u32 word, int high, int low) {
 
 INLINE u32 address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
-template <int TO, int FROM> INLINE void copy16(u32 to, const void* from) {
+template <int TO, int FROM = TO> INLINE void copy16(u32 to, const void* from) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0 + %2], [%1 + %3], 16;"
                :: "r"(to), "l"(from), "n"(TO), "n"(FROM) : "memory");
 }
