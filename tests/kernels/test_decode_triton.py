@@ -131,6 +131,16 @@ def test_any_format_is_attended_as_specified(bits, groups, head_dim, codebook):
     assert error(case.attend(), reference.attention(case.queries, case.states)) < 1e-3
 
 
+@pytest.mark.parametrize("at", [0, 1])
+def test_queries_may_lie_among_keys_and_values(at):
+    case = Case(100, batch=2)
+    heads = case.queries.shape[1]
+    among = torch.zeros(2 * (heads + 2) * 64 + at, device=DEVICE)[at:].view(2, heads + 2, 1, 64)
+    among[:, 1:-1] = case.queries
+    expected, case.queries = case.attend(), among[:, 1:-1]
+    assert torch.equal(case.attend(), expected)
+
+
 def test_what_is_not_centred_needs_no_table():
     case = Case(100)
     got = case.attention()(case.queries, *case.pages)

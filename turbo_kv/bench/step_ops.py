@@ -1,6 +1,7 @@
 """What a decode step does between its products, one launch each: no launch should hide a cache.
 
-bf16 in and out, fp32 within. Knows nothing of caches.
+bf16 in and out, fp32 within. Launches are prepared while those before them end, as those of
+attention are. Knows nothing of caches.
 """
 
 import torch
@@ -14,14 +15,16 @@ BLOCK = 1024
 def turn(heads: Tensor, cos: Tensor, sin: Tensor) -> None:
     """Rotate heads (B, H, D), rows contiguous, to one position in place; cos, sin fp32 (1, D)."""
     batch, count, width = heads.shape
-    _turn[batch, count](heads, cos, sin, heads.stride(0), HALF=width // 2, num_warps=1)
+    shape = {"HALF": width // 2, "num_warps": 1}
+    _turn[batch, count](heads, cos, sin, heads.stride(0), **shape, **_early(heads))
 
 
 def gated(gate_up: Tensor) -> Tensor:
     """silu(gate) · up of (B, 2 C): (B, C)."""
     width = gate_up.shape[1] // 2
     out = gate_up.new_empty(len(gate_up), width)
-    _gated[len(gate_up), triton.cdiv(width, BLOCK)](gate_up, out, width, BLOCK=BLOCK)
+    grid = len(gate_up), triton.cdiv(width, BLOCK)
+    _gated[grid](gate_up, out, width, BLOCK=BLOCK, **_early(out))
     return out
 
 
@@ -30,12 +33,26 @@ def added_and_normed(x: Tensor, more: Tensor, weight: Tensor) -> Tensor:
     out = torch.empty_like(x)
     width = x.shape[1]
     block = triton.next_power_of_2(width)
-    _added_and_normed[(len(x),)](x, more, weight, out, width, BLOCK=block, num_warps=8)
+    shape = {"BLOCK": block, "num_warps": 8}
+    _added_and_normed[(len(x),)](x, more, weight, out, width, **shape, **_early(out))
     return out
 
 
+def _early(tensor: Tensor) -> dict[str, bool]:
+    """How to launch what may start while the launch before it ends; a CPU knows no such thing."""
+    return {"PDL": True, "launch_pdl": True} if tensor.is_cuda else {"PDL": False}
+
+
 @triton.jit
-def _turn(heads, cos, sin, row, HALF: tl.constexpr):
+def _begin(PDL: tl.constexpr):
+    if PDL:
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
+
+
+@triton.jit
+def _turn(heads, cos, sin, row, HALF: tl.constexpr, PDL: tl.constexpr):  # noqa: PLR0917
+    _begin(PDL)
     pair = tl.arange(0, HALF)
     at = heads + tl.program_id(0) * row + tl.program_id(1) * 2 * HALF + pair
     left, right = tl.load(at).to(tl.float32), tl.load(at + HALF).to(tl.float32)
@@ -45,7 +62,8 @@ def _turn(heads, cos, sin, row, HALF: tl.constexpr):
 
 
 @triton.jit
-def _gated(gate_up, out, width, BLOCK: tl.constexpr):
+def _gated(gate_up, out, width, BLOCK: tl.constexpr, PDL: tl.constexpr):
+    _begin(PDL)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < width
     gate = tl.load(gate_up + tl.program_id(0) * 2 * width + column, inside, 0.0).to(tl.float32)
@@ -57,7 +75,8 @@ def _gated(gate_up, out, width, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _added_and_normed(x, more, weight, out, width, BLOCK: tl.constexpr):  # noqa: PLR0917
+def _added_and_normed(x, more, weight, out, width, BLOCK: tl.constexpr, PDL: tl.constexpr):  # noqa: PLR0917
+    _begin(PDL)
     column = tl.arange(0, BLOCK)
     inside = column < width
     at = tl.program_id(0) * width + column

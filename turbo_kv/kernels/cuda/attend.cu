@@ -37,7 +37,7 @@ constexpr float AIM = 11.f, ONLY = 15.5f;
 struct Run { int begin, end; };  // of pages
 
 struct Arguments {
-  const void* queries;       // (heads, groups, D)
+  const void* queries;       // (kv_heads, groups, D) of each text, `query_stride` apart
   const char* keys;          // (heads, pages, KEY_BYTES)
   const u16* key_scales;     // (heads, pages, 64), fp16 as all u16
   const char* values;        // (heads, pages, VALUE_BYTES)
@@ -62,7 +62,7 @@ struct Arguments {
   float scaling;             // of queries
   float key_unit;            // of products with levels of keys
   float gain;                // of outputs
-  int pages, groups, kv_heads;
+  int pages, groups, kv_heads, query_stride;
 };
 
 // A warp's rows of 512 bytes, from OFFSET bytes before `from` on.
@@ -305,7 +305,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 
   // While the launch before this one still runs, constants; and what will be read first is brought
   // into the L2 cache.
-  const int* const own_first = args.firsts + head / args.kv_heads;
+  const int text = head / args.kv_heads, head_of_text = head - text * args.kv_heads;
+  const int* const own_first = args.firsts + text;
   const auto within = [&](int slot) { return min(max(slot, 0), args.pages * PAGE); };
   int length = within(early(args.length)), first = PADDED ? within(early(own_first)) : 0;
   const bool rotates = OPERANDS >= WARPS || warp < OPERANDS;  // it has rows of the matrices
@@ -377,13 +378,13 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   // Everything that is read once is asked for before any of it is used. Where there are fewer than
   // eight queries, the last is asked again.
   constexpr int EIGHTS = D / 8;  // of a query
-  const auto row_of = [&](int query) {
-    return (head * args.groups + min(query, args.groups - 1)) * D;
-  };
   const int place = threadIdx.x - (THREADS - QUERIES * EIGHTS);  // among those of all queries
   const bool reads = place >= 0;
   float2 eight[4];
-  if (reads) eight_of(eight, args.queries, row_of(place / EIGHTS) + place % EIGHTS * 8);
+  if (reads) {
+    const int row = head_of_text * args.groups + min(place / EIGHTS, args.groups - 1);
+    eight_of(eight, args.queries, text * args.query_stride + row * D + place % EIGHTS * 8);
+  }
   const int pair = threadIdx.x % PAIRS;
   u16 left = 0, right = 0;  // of the mean
   if (CENTRED) {
@@ -862,7 +863,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     for (int i = 0; i < 4; i++) {
       const int query = 2 * t + i % 2, channel = (warp * TILES + m) * 16 + g + i / 2 * 8;
       if (query < args.groups)
-        store(args.attended, row_of(query) + channel,
+        store(args.attended, (long)(head * args.groups + query) * D + channel,
               c[m][i] * units[query] + floats(value_mean[m][i / 2]).x);
     }
 }
