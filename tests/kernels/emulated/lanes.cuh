@@ -272,8 +272,10 @@ INLINE void copy16_or_zeros(u32 to, const void* from, int bytes) {
   if (EAGER) perform(group);
 }
 
-template <int TO, int FROM = TO> INLINE void copy16(u32 to, const void* from) {
-  copy16_or_zeros(to + TO, (const char*)from + FROM, 16);
+INLINE void copy16(u32 to, const void* from) { copy16_or_zeros(to, from, 16); }
+
+template <int TO, int FROM> INLINE void copy16_once(u32 to, const void* from) {
+  copy16(to + TO, (const char*)from + FROM);
 }
 
 template <class T> INLINE T load(const T* from) { return *from; }

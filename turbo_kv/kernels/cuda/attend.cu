@@ -68,7 +68,7 @@ struct Arguments {
 // A warp's rows of 512 bytes, from OFFSET bytes before `from` on.
 template <int BYTES, int OFFSET> INLINE void copy_rows(u32 to, const void* from) {
   if constexpr (BYTES > 512) copy_rows<BYTES - 512, OFFSET>(to, from);
-  copy16<BYTES - 512, BYTES - 512 - OFFSET>(to, from);
+  copy16_once<BYTES - 512, BYTES - 512 - OFFSET>(to, from);
 }
 
 // Where in a page addresses of a copy are counted from: they reach 2 KB to either side.
@@ -79,7 +79,7 @@ template <int BYTES> constexpr int MIDDLE = BYTES / 1024 * 512;
 template <int BYTES>
 INLINE void fetch(u32 slot, const char* middle, const char* scales, int lane) {
   copy_rows<BYTES, MIDDLE<BYTES>>(slot + lane * 16, middle);
-  copy16<WORD_BYTES, 0>(slot + lane / 4 * 16, scales);
+  copy16_once<WORD_BYTES, 0>(slot + lane / 4 * 16, scales);
 }
 
 template <int BYTES> INLINE void prefetch(const void* from, int lane) {  // a warp's

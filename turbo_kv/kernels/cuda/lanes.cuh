@@ -110,9 +110,18 @@ INLINE u32 pushed_nibbles(u32 word, int high, int low) {
 
 INLINE u32 address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
-template <int TO, int FROM = TO> INLINE void copy16(u32 to, const void* from) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0 + %2], [%1 + %3], 16;"
-               :: "r"(to), "l"(from), "n"(TO), "n"(FROM) : "memory");
+INLINE void copy16(u32 to, const void* from) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;"
+               :: "r"(to), "l"(from) : "memory");
+}
+
+// What is read once may leave the L2 cache first: `createpolicy.fractional.L2::evict_first`, as a
+// constant, which takes no registers.
+constexpr unsigned long long ONCE = 0x12F0000000000000;
+
+template <int TO, int FROM> INLINE void copy16_once(u32 to, const void* from) {
+  asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::128B [%0 + %2], [%1 + %3], 16, %4;"
+               :: "r"(to), "l"(from), "n"(TO), "n"(FROM), "l"(ONCE) : "memory");
 }
 
 // 16 bytes, of which `bytes` are copied and the others zero.

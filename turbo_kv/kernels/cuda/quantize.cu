@@ -217,7 +217,7 @@ template <int SIDE> struct Coder {
   INLINE_MEMBER void fetch_older() {
 #pragma unroll
     for (int i = 0; i < BITS * PLANE / 512; i++)
-      copy16<0>(address(tables.older[i] + lane), words() + i * 32);
+      copy16(address(tables.older[i] + lane), words() + i * 32);
   }
 
   INLINE_MEMBER const char* copied(int h, int chunk) {
@@ -553,7 +553,7 @@ INLINE void code_pages(const Arguments& args, int head, int group, char* shared)
     for (int i = threadIdx.x; i < TURNS * D / 4; i += THREADS) {
       const int turn = i / (D / 4), place = i % (D / 8) * 4;
       const float* const from = (i / (D / 8) % 2 ? args.sin : args.cos) + 8 * turn * D + place;
-      copy16<0>(address((float4*)tables.turns + i), from);
+      copy16(address((float4*)tables.turns + i), from);
     }
     commit();
     if (there) coder.turn_mean(mean);
