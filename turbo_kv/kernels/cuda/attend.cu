@@ -131,17 +131,17 @@ INLINE void load_planes(uint4 (&planes)[BITS], const char* words, int chunk, int
     planes[p] = *(const uint4*)(words + p * (8 * D) + chunk * 512 + lane * 16);
 }
 
-// Eight numbers of queries, from number i on.
-INLINE void eight_of(float2 (&x)[4], const void* queries, int i) {
+// Eight numbers of queries.
+INLINE void load_eight(float2 (&x)[4], const uint4* from) {
 #if QUERY == 32
 #pragma unroll
   for (int n = 0; n < 4; n += 2) {
-    const uint4 words = load((const uint4*)queries + i / 4 + n / 2);
+    const uint4 words = load(from + n / 2);
     x[n] = {__uint_as_float(words.x), __uint_as_float(words.y)};
     x[n + 1] = {__uint_as_float(words.z), __uint_as_float(words.w)};
   }
 #else
-  const uint4 words = load((const uint4*)queries + i / 8);
+  const uint4 words = load(from);
 #pragma unroll
   for (int n = 0; n < 4; n++) {
     const u32 both = at(words, n);
@@ -372,19 +372,20 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     if (warp == 0) prefetch<2 * D>(args.key_mean + head * D, lane);
     if (warp == 1) prefetch<2 * D>(args.value_mean + head * D, lane);
   }
-  wait_for_launches();
-  let_launches_begin();
-
-  // Everything that is read once is asked for before any of it is used. Where there are fewer than
-  // eight queries, the last is asked again.
+  // Where there are fewer than eight queries, the last is asked again.
   constexpr int EIGHTS = D / 8;  // of a query
   const int place = threadIdx.x - (THREADS - QUERIES * EIGHTS);  // among those of all queries
   const bool reads = place >= 0;
+  const int row = head_of_text * args.groups + min(place / EIGHTS, args.groups - 1);
+  const uint4* const own_eight = (const uint4*)args.queries +
+      (text * args.query_stride + row * D + place % EIGHTS * 8) / (QUERY == 32 ? 4 : 8);
+  if (reads) prefetch(own_eight);
+  wait_for_launches();
+  let_launches_begin();
+
+  // Everything that is read once is asked for before any of it is used.
   float2 eight[4];
-  if (reads) {
-    const int row = head_of_text * args.groups + min(place / EIGHTS, args.groups - 1);
-    eight_of(eight, args.queries, text * args.query_stride + row * D + place % EIGHTS * 8);
-  }
+  if (reads) load_eight(eight, own_eight);
   const int pair = threadIdx.x % PAIRS;
   u16 left = 0, right = 0;  // of the mean
   if (CENTRED) {
@@ -834,6 +835,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         for (int i = 0; i < 8; i++) x[i] *= shrunk;
 #pragma unroll
         for (int n = 0; n < LANES; n++) {
+          if (n % 2 == 0 && n * SIDE_BY_SIDE >= splits - start) break;
           const float by = __shfl_sync(~0u, weight * (of_lane.y * over), n * SIDE_BY_SIDE + side);
 #pragma unroll
           for (int i = 0; i < 4; i++) {
