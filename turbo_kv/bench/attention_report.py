@@ -16,8 +16,11 @@ LIMIT = "#64748b"
 SEVEN = {"kv_heads": 4, "groups": 7, "head_dim": 128}
 
 
-def table(result: dict[str, Any]) -> str:
-    """Every shape: the best attention on bf16, each way of ours and, on a CPU, of others."""
+def table(result: dict[str, Any], another: dict[str, Any] | None = None) -> str:
+    """Every shape: the best attention on bf16, each way of ours and, on a CPU, of others.
+
+    another: the result of another device of the kind, of which speed-ups are shown.
+    """
     copy = result.get("copy_bytes_per_second")
     ways = [way for way in result["rows"][0]["ways"] if way["ours"] or not copy]
     names = [way["name"] for way in ways if way["median"] is not None]
@@ -25,13 +28,17 @@ def table(result: dict[str, Any]) -> str:
     header += [f"{name}, µs" for name in names]
     header += ["GB/s", *(["of a copy"] if copy else []), "speed-up"]
     lines = [_line(row, names, copy) for row in result["rows"]]
+    if another is not None:
+        header.append("on another")
+        for line, row in zip(lines, another["rows"], strict=True):
+            line.append(f"{_ratio(row):.2f}×")
     missing = {
         way["name"]: way["missing"]
         for row in result["rows"]
         for way in row["ways"]
         if way["missing"]
     }
-    return markdown(header, lines) + _caption(result, missing)
+    return markdown(header, lines) + _caption(result, missing, another)
 
 
 def _line(row: dict[str, Any], names: list[str], copy: float | None) -> list[str]:
@@ -46,12 +53,13 @@ def _line(row: dict[str, Any], names: list[str], copy: float | None) -> list[str
         *(f"{times[name]:,.1f}" for name in names),
         f"{speed / 1e9:,.0f}" if speed > 1e10 else f"{speed / 1e9:.1f}",
         *([f"{speed / copy:.0%}"] if copy else []),
-        f"{other['median'] / best['median']:.2f}×",
+        f"{_ratio(row):.2f}×",
     ]
 
 
-def _caption(result: dict[str, Any], missing: dict[str, str]) -> str:
-    stamp = result["stamp"]
+def _caption(
+    result: dict[str, Any], missing: dict[str, str], another: dict[str, Any] | None
+) -> str:
     ways = [way for row in result["rows"] for way in row["ways"] if way["median"] is not None]
     spread = max((way["high"] - way["low"]) / way["median"] for way in ways)
     error = max(way["error"] for way in ways if way["ours"])
@@ -61,14 +69,22 @@ def _caption(result: dict[str, Any], missing: dict[str, str]) -> str:
         f"writes {copy / 1e9:,.0f} GB/s, which reading alone can exceed."
     )  # fmt: skip
     absent = "".join(f" {name}: {reason}." for name, reason in missing.items())
-    triton = f", Triton {result['triton']}" if "triton" in result else ""
     path = f" Pages by {result['path']}." if "path" in result else ""
+    of_another = "" if another is None else f" On another: {_device(another)}."
     return (
         f"\nMedians; GB/s and speed-up are those of the fastest way of ours; the widest spread "
         f"between 10th and 90th percentile is {spread:.0%}. Random codes: a speed, no model's "
         f"quality. Largest relative error against fp32 on the same bytes {error:.0e}.{graphs}"
-        f"{absent}{path} {result['device']}; turbo_kv {stamp['turbo_kv']} at {stamp['commit']}, "
-        f"torch {stamp['torch']}{triton}, {stamp['date'][:10]}.\n"
+        f"{absent}{path} {_device(result)}.{of_another}\n"
+    )
+
+
+def _device(result: dict[str, Any]) -> str:
+    stamp = result["stamp"]
+    triton = f", Triton {result['triton']}" if "triton" in result else ""
+    return (
+        f"{result['device']}; turbo_kv {stamp['turbo_kv']} at {stamp['commit']}, torch "
+        f"{stamp['torch']}{triton}, {stamp['date'][:10]}"
     )
 
 

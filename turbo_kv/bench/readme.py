@@ -233,8 +233,9 @@ TABLES["calibration"] = lambda: calibration_report.table(read("calibration"))
 
 @results_table("attention")
 def attention() -> str:
-    """Decode attention on packed pages against every attention on bf16, on a GPU."""
-    return attention_report.table(read(_on_gpu("attention")))
+    """Decode attention on packed pages against every attention on bf16, on a GPU and another."""
+    name = _on_gpu("attention")
+    return attention_report.table(read(name), read(f"another-{name}"))
 
 
 TABLES["attention-cpu"] = lambda: attention_report.table(read("attention-cpu"))
