@@ -4,6 +4,7 @@ Each way's calls, one for each layer, are replayed as one CUDA graph (graph.py).
 """
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.flex_attention import flex_attention
 
 from turbo_kv.bench import attention_bf16
 from turbo_kv.bench.attention_packed import FORMATS, PackedCaches, quantizers
@@ -108,6 +110,7 @@ def _attentions(shape: Shape) -> dict[str, Attend]:
     return {
         "SDPA, cuDNN": _sdpa(SDPBackend.CUDNN_ATTENTION),
         "SDPA, flash": _sdpa(SDPBackend.FLASH_ATTENTION),
+        "flex": _flex,
         "matmul": _matmul,
         **{
             f"Triton, {count} splits, {block} tokens": _triton(count, block)
@@ -128,6 +131,15 @@ def _sdpa(backend: SDPBackend) -> Attend:
         return out.view_as(queries)
 
     return attend
+
+
+@cache
+def _compiled_flex() -> Attend:
+    return torch.compile(flex_attention, dynamic=True)  # many shapes, few compilations
+
+
+def _flex(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    return _compiled_flex()(_grouped(queries, keys), keys, values).view_as(queries)
 
 
 def _matmul(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
