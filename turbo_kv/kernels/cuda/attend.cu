@@ -27,6 +27,8 @@ constexpr int WIDE = D + 4;     // a row of D floats, likewise
 constexpr int FAST_STEPS = FAST / 8, SLOW_STEPS = (PAIRS - FAST) / 8;  // of the matrix unit
 constexpr int BEFORE = 7, AFTER = 8;  // samples beside a page's own that it is interpolated from
 constexpr int BLOCK = 16;             // samples that are made at once
+// Operands of values, of the first four, whose levels are made while weights are; registers end it.
+constexpr int AHEAD = !VALUE_LONG ? 4 : VALUE_BITS < 4 ? 2 : 1;
 constexpr float EMPTY = -1e30f, LOWEST = -1e20f, LEAST_UNIT = 1e-30f;
 constexpr float RAISED = 12582912.f;  // 1.5 · 2^23: what is added to it counts in its lower bits
 constexpr u32 ABOVE_16_BITS = ~0x4B40FFFFu;  // that no number below 2^16 has, once RAISED
@@ -109,6 +111,8 @@ INLINE void nibbles(u32* rows, const uint4 (&planes)[BITS], int operand, int fie
   rows[1] = upper_half(both);
 }
 
+template <int BITS> constexpr int TABLE = BITS == 4 ? 4 : 2;  // words of bytes of levels
+
 // Bytes of levels for four nibbles. With 4 bits a second table serves codes of 8 and more, which
 // `above` marks in its nibbles; bytes 0 and 1 of `marks` are all zeros and all ones.
 template <int BITS> INLINE u32 picked(const u32* table, u32 nibbles, u32 above, u32 marks) {
@@ -122,6 +126,27 @@ template <int BITS>
 INLINE void above_eight(u32* rows, const uint4 (&planes)[BITS], int operand, int field) {
   rows[0] = BITS == 4 ? at(planes[field % BITS], operand) >> 3 & 0x11111111 : 0;
   rows[1] = rows[0] >> 16;
+}
+
+struct Levels { u32 upper[4], lower[4]; };  // bytes of them, as the left side of a product
+
+// Levels of two rows each of two operands, or of two fields of one. LONG: they have lower bytes.
+template <bool LONG, int BITS>
+INLINE Levels levels_of(const u32* table, u32 marks, const uint4 (&planes)[BITS], int operand,
+                        int field, int next_operand, int next_field) {
+  u32 codes[4], above[4];
+  nibbles(codes, planes, operand, field);
+  nibbles(codes + 2, planes, next_operand, next_field);
+  above_eight(above, planes, operand, field);
+  above_eight(above + 2, planes, next_operand, next_field);
+  Levels levels;
+#pragma unroll
+  for (int n = 0; n < 4; n++) {
+    levels.upper[n] = picked<BITS>(table, codes[n], above[n], marks);
+    if (LONG)
+      levels.lower[n] = picked<BITS>(table + TABLE<BITS>, codes[n], above[n], marks);
+  }
+  return levels;
 }
 
 template <int BITS>
@@ -312,7 +337,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   const bool rotates = OPERANDS >= WARPS || warp < OPERANDS;  // it has rows of the matrices
   Rows rows;
   if (rotates) load_rows(rows, args.rotation, warp, lane);
-  constexpr int KEY_TABLE = KEY_BITS == 4 ? 4 : 2, VALUE_TABLE = VALUE_BITS == 4 ? 4 : 2;  // words
+  constexpr int KEY_TABLE = TABLE<KEY_BITS>, VALUE_TABLE = TABLE<VALUE_BITS>;
   u32 key_levels[2 * KEY_TABLE], value_levels[2 * VALUE_TABLE];  // upper bytes, then lower ones
 #pragma unroll
   for (int i = 0; i < (1 + KEY_LONG) * KEY_TABLE; i++) key_levels[i] = args.levels[32 * i + lane];
@@ -565,24 +590,12 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         for (int i = 0; i < 4; i += 2)
 #pragma unroll
           for (int s = 0; s < FIELDS; s++) {
-            u32 codes[4], above[4], a[4];  // of either row, left operand and right one
-#pragma unroll
-            for (int n = 0; n < 2; n++) {
-              nibbles(codes + 2 * n, planes, i + n, s);
-              above_eight(above + 2 * n, planes, i + n, s);
-            }
-#pragma unroll
-            for (int n = 0; n < 4; n++)
-              a[n] = picked<KEY_BITS>(key_levels, codes[n], above[n], marks);
+            const auto a = levels_of<KEY_LONG>(key_levels, marks, planes, i, s, i + 1, s);
             const int o = c * 4 + i;
-            multiply(upper[s], o ? upper[s] : raised, a, at(high, i), at(high, i + 1));
-            multiply(lower[s], o ? lower[s] : raised, a, at(low, i), at(low, i + 1));
-            if (KEY_LONG) {  // 256 a + b times 256 u + v, without b v
-#pragma unroll
-              for (int n = 0; n < 4; n++)
-                a[n] = picked<KEY_BITS>(key_levels + KEY_TABLE, codes[n], above[n], marks);
-              multiply(lower[s], lower[s], a, at(high, i), at(high, i + 1));
-            }
+            multiply(upper[s], o ? upper[s] : raised, a.upper, at(high, i), at(high, i + 1));
+            multiply(lower[s], o ? lower[s] : raised, a.upper, at(low, i), at(low, i + 1));
+            if (KEY_LONG)  // 256 a + b times 256 u + v, without b v
+              multiply(lower[s], lower[s], a.lower, at(high, i), at(high, i + 1));
           }
       }
       const uint4 scales = *(const uint4*)(words + WORD_BYTES + g * 16);
@@ -604,7 +617,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     const char* const words = slots + warp * RING + slot + 2 * SLOT;
     uint4 scales = *(const uint4*)(words + WORD_BYTES + g * 16);
     const int token = page * PAGE;
-    if (token + PAGE > length || (PADDED && token < first)) {
+    const auto mask = [&]() {  // tokens that are not there
       u32 masked[FIELDS];
 #pragma unroll
       for (int s = 0; s < FIELDS; s++) {
@@ -619,7 +632,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         }
       }
       scales = {masked[0], masked[1], masked[2], masked[3]};
-    }
+    };
     const auto raise_references = [&](float by0, float by1) {
       reference0 += by0, reference1 += by1;
 #pragma unroll
@@ -641,87 +654,77 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       most0 = largest_of_tokens(most0);
       most1 = largest_of_tokens(most1);
     };
-    // Weights as whole numbers, raised by 128: byte 1 is that of 256 a + b nearest, byte 0 b + 128.
-    u32 weights[FIELDS][2][2], bits;
+    uint4 planes[VALUE_BITS];
+    load_planes(planes, words, 0, lane);
+    const bool begins = page + WARPS >= end;  // a warp's first page, where its reference is chosen
+    u32 weights_high[FIELDS], weights_low[FIELDS];  // bytes a and b of query g's
     float new_sum0, new_sum1;
-    const auto weigh = [&]() {
-      bits = 0;
+    Levels ahead[AHEAD][FIELDS / 2];
+    if (PADDED && token < first) mask();
+    for (bool raises = begins;; raises = true) {
+      if (__builtin_expect(raises, 0)) {
+        if (token + PAGE > length) mask();
+        float most0, most1;
+        find_largest(most0, most1);
+        float rise0 = most0 - aim, rise1 = most1 - aim;
+        if (!begins) {
+          rise0 = fmaxf(ceilf(rise0), 0.f), rise1 = fmaxf(ceilf(rise1), 0.f);
+          const u32 bits0 = (u32)fminf(rise0, 31.f), bits1 = (u32)fminf(rise1, 31.f);
+#pragma unroll
+          for (int o = 0; o < OPERANDS; o++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) shift(out_high[o][i], out_low[o][i], i % 2 ? bits1 : bits0);
+          sum0 *= exp2_of(-rise0);
+          sum1 *= exp2_of(-rise1);
+        }
+        raise_references(rise0, rise1);
+      }
+      u32 bits = 0;
       new_sum0 = sum0, new_sum1 = sum1;
 #pragma unroll
       for (int s = 0; s < FIELDS; s++) {
         const float2 by = floats(at(scales, s));
+        u32 pair[2];
 #pragma unroll
         for (int h = 0; h < 2; h++) {
           const float left = exp2_of(score[s][2 * h]), right = exp2_of(score[s][2 * h + 1]);
           new_sum0 += left;
           new_sum1 += right;
+          // Whole numbers, raised by 128: byte 1 is that of 256 a + b nearest, byte 0 b + 128.
           const float scale = h ? by.y : by.x, offset = (reversed(2 * s + h) - 3.5f) / 8.f;
-          weights[s][h][0] = __float_as_uint(left * scale + offset + (RAISED + 128.f));
-          weights[s][h][1] = __float_as_uint(right * scale + offset + (RAISED + 128.f));
-          bits |= weights[s][h][0] | weights[s][h][1];
+          const u32 weight = __float_as_uint(left * scale + offset + (RAISED + 128.f));
+          const u32 other = __float_as_uint(right * scale + offset + (RAISED + 128.f));
+          bits |= weight | other;
+          pair[h] = transposed(prmt(weight, other, 0x5410));
         }
+        weights_high[s] = prmt(pair[0], pair[1], 0x7531);
+        weights_low[s] = prmt(pair[0], pair[1], 0x6420) ^ 0x80808080u;
       }
-    };
-    uint4 planes[VALUE_BITS];
-    load_planes(planes, words, 0, lane);
-    const bool begins = page + WARPS >= end;  // a warp's first page, where its reference is chosen
-    for (bool raised = false;; raised = true) {
-      if (raised || !begins) {
-        weigh();
-        if (__builtin_expect(raised || !__any_sync(~0u, bits & ABOVE_16_BITS), 1)) break;
-      }
-      float most0, most1;
-      find_largest(most0, most1);
-      float rise0 = most0 - aim, rise1 = most1 - aim;
-      if (!begins) {
-        rise0 = fmaxf(ceilf(rise0), 0.f), rise1 = fmaxf(ceilf(rise1), 0.f);
-        const u32 bits0 = (u32)fminf(rise0, 31.f), bits1 = (u32)fminf(rise1, 31.f);
 #pragma unroll
-        for (int o = 0; o < OPERANDS; o++)
+      for (int i = 0; i < AHEAD; i++)
 #pragma unroll
-          for (int i = 0; i < 4; i++) shift(out_high[o][i], out_low[o][i], i % 2 ? bits1 : bits0);
-        sum0 *= exp2_of(-rise0);
-        sum1 *= exp2_of(-rise1);
-      }
-      raise_references(rise0, rise1);
+        for (int s = 0; s < FIELDS; s += 2)
+          ahead[i][s / 2] = levels_of<VALUE_LONG>(value_levels, marks, planes, i, s, i, s + 1);
+      if (raises || !__any_sync(~0u, bits & ABOVE_16_BITS)) break;
     }
     sum0 = new_sum0, sum1 = new_sum1;
-    u32 weights_high[FIELDS], weights_low[FIELDS];  // bytes a and b of query g's
-#pragma unroll
-    for (int s = 0; s < FIELDS; s++) {
-      u32 pair[2];
-#pragma unroll
-      for (int h = 0; h < 2; h++)
-        pair[h] = transposed(prmt(weights[s][h][0], weights[s][h][1], 0x5410));
-      weights_high[s] = prmt(pair[0], pair[1], 0x7531);
-      weights_low[s] = prmt(pair[0], pair[1], 0x6420) ^ 0x80808080u;
-    }
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++) {
       if (c) load_planes(planes, words, c, lane);
 #pragma unroll
-      for (int s = 0; s < FIELDS; s += 2)
+      for (int s = 0; s < FIELDS; s += 2) {
+        const u32 *const high = weights_high + s, *const low = weights_low + s;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-          u32 codes[4], above[4], a[4];  // of either row, left field and right one
-#pragma unroll
-          for (int n = 0; n < 2; n++) {
-            nibbles(codes + 2 * n, planes, i, s + n);
-            above_eight(above + 2 * n, planes, i, s + n);
-          }
-#pragma unroll
-          for (int n = 0; n < 4; n++)
-            a[n] = picked<VALUE_BITS>(value_levels, codes[n], above[n], marks);
+          const auto a = c == 0 && i < AHEAD
+              ? ahead[i][s / 2]
+              : levels_of<VALUE_LONG>(value_levels, marks, planes, i, s, i, s + 1);
           const int o = c * 4 + i;
-          multiply_unsigned(out_high[o], out_high[o], a, weights_high[s], weights_high[s + 1]);
-          multiply(out_low[o], out_low[o], a, weights_low[s], weights_low[s + 1]);
-          if (VALUE_LONG) {
-#pragma unroll
-            for (int n = 0; n < 4; n++)
-              a[n] = picked<VALUE_BITS>(value_levels + VALUE_TABLE, codes[n], above[n], marks);
-            multiply_unsigned(out_low[o], out_low[o], a, weights_high[s], weights_high[s + 1]);
-          }
+          multiply_unsigned(out_high[o], out_high[o], a.upper, high[0], high[1]);
+          multiply(out_low[o], out_low[o], a.upper, low[0], low[1]);
+          if (VALUE_LONG) multiply_unsigned(out_low[o], out_low[o], a.lower, high[0], high[1]);
         }
+      }
     }
     slot ^= SLOT;
     sample -= WARPS * QUERIES;
