@@ -97,6 +97,8 @@ def test_another_device_s_speed_ups_stand_beside(measured):
     other, ours = (fastest(row["ways"], ours=mine)["median"] for mine in (False, True))
     assert f"| {other / ours:.2f}× | {other / ours / 2:.2f}× |" in written
     assert "On another: a GPU; turbo_kv" in written
+    unlike = table(measured, measured | {"rows": [row | {"tokens": 1}]})
+    assert f"| {other / ours:.2f}× |  |" in unlike
 
 
 def test_the_figure_draws_the_limit(measured):

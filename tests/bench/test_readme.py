@@ -85,6 +85,15 @@ def test_a_method_that_could_not_be_measured_keeps_its_row(monkeypatch, tmp_path
     assert "| _HQQ_ | not measured: install hqq |" in written
 
 
+def test_a_gpu_that_was_measured_alone_has_no_column_beside(monkeypatch, tmp_path):
+    with_another = table("attention")
+    kept = readme.RESULTS / "attention-h200.json"
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    (tmp_path / "attention-h100.json").write_bytes(kept.read_bytes())
+    assert "on another" in with_another
+    assert "on another" not in table("attention")
+
+
 def test_the_readme_s_tables_are_up_to_date():
     text = README.read_text(encoding="utf-8")
     assert render(text) == text, "run turbo_kv.bench.readme.update()"

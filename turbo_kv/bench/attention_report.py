@@ -30,8 +30,9 @@ def table(result: dict[str, Any], another: dict[str, Any] | None = None) -> str:
     lines = [_line(row, names, copy) for row in result["rows"]]
     if another is not None:
         header.append("on another")
-        for line, row in zip(lines, another["rows"], strict=True):
-            line.append(f"{_ratio(row):.2f}×")
+        ratios = {_shape(row): f"{_ratio(row):.2f}×" for row in another["rows"]}
+        for line, row in zip(lines, result["rows"], strict=True):
+            line.append(ratios.get(_shape(row), ""))
     missing = {
         way["name"]: way["missing"]
         for row in result["rows"]
@@ -46,8 +47,7 @@ def _line(row: dict[str, Any], names: list[str], copy: float | None) -> list[str
     times = {way["name"]: way["median"] for way in row["ways"]}
     speed = best["nbytes"] / best["median"] * 1e6
     return [
-        f"{row['batch']} × {row['kv_heads']} × {row['groups']} × {row['head_dim']}",
-        f"{row['tokens']:,}",
+        *_shape(row),
         other["name"],
         f"{other['median']:,.1f}",
         *(f"{times[name]:,.1f}" for name in names),
@@ -55,6 +55,11 @@ def _line(row: dict[str, Any], names: list[str], copy: float | None) -> list[str
         *([f"{speed / copy:.0%}"] if copy else []),
         f"{_ratio(row):.2f}×",
     ]
+
+
+def _shape(row: dict[str, Any]) -> tuple[str, str]:
+    heads = f"{row['batch']} × {row['kv_heads']} × {row['groups']} × {row['head_dim']}"
+    return heads, f"{row['tokens']:,}"
 
 
 def _caption(

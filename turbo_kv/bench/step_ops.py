@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from turbo_kv.kernels.early_launch import begin_in_turn, early
+
 BLOCK = 1024
 
 
@@ -16,7 +18,7 @@ def turn(heads: Tensor, cos: Tensor, sin: Tensor) -> None:
     """Rotate heads (B, H, D), rows contiguous, to one position in place; cos, sin fp32 (1, D)."""
     batch, count, width = heads.shape
     shape = {"HALF": width // 2, "num_warps": 1}
-    _turn[batch, count](heads, cos, sin, heads.stride(0), **shape, **_early(heads))
+    _turn[batch, count](heads, cos, sin, heads.stride(0), **shape, **early(heads.device))
 
 
 def gated(gate_up: Tensor) -> Tensor:
@@ -24,7 +26,7 @@ def gated(gate_up: Tensor) -> Tensor:
     width = gate_up.shape[1] // 2
     out = gate_up.new_empty(len(gate_up), width)
     grid = len(gate_up), triton.cdiv(width, BLOCK)
-    _gated[grid](gate_up, out, width, BLOCK=BLOCK, **_early(out))
+    _gated[grid](gate_up, out, width, BLOCK=BLOCK, **early(out.device))
     return out
 
 
@@ -34,25 +36,13 @@ def added_and_normed(x: Tensor, more: Tensor, weight: Tensor) -> Tensor:
     width = x.shape[1]
     block = triton.next_power_of_2(width)
     shape = {"BLOCK": block, "num_warps": 8}
-    _added_and_normed[(len(x),)](x, more, weight, out, width, **shape, **_early(out))
+    _added_and_normed[(len(x),)](x, more, weight, out, width, **shape, **early(out.device))
     return out
-
-
-def _early(tensor: Tensor) -> dict[str, bool]:
-    """How to launch what may start while the launch before it ends; a CPU knows no such thing."""
-    return {"PDL": True, "launch_pdl": True} if tensor.is_cuda else {"PDL": False}
-
-
-@triton.jit
-def _begin(PDL: tl.constexpr):
-    if PDL:
-        tl.extra.cuda.gdc_wait()
-        tl.extra.cuda.gdc_launch_dependents()
 
 
 @triton.jit
 def _turn(heads, cos, sin, row, HALF: tl.constexpr, PDL: tl.constexpr):  # noqa: PLR0917
-    _begin(PDL)
+    begin_in_turn(PDL)
     pair = tl.arange(0, HALF)
     at = heads + tl.program_id(0) * row + tl.program_id(1) * 2 * HALF + pair
     left, right = tl.load(at).to(tl.float32), tl.load(at + HALF).to(tl.float32)
@@ -63,7 +53,7 @@ def _turn(heads, cos, sin, row, HALF: tl.constexpr, PDL: tl.constexpr):  # noqa:
 
 @triton.jit
 def _gated(gate_up, out, width, BLOCK: tl.constexpr, PDL: tl.constexpr):
-    _begin(PDL)
+    begin_in_turn(PDL)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < width
     gate = tl.load(gate_up + tl.program_id(0) * 2 * width + column, inside, 0.0).to(tl.float32)
@@ -76,7 +66,7 @@ def _gated(gate_up, out, width, BLOCK: tl.constexpr, PDL: tl.constexpr):
 
 @triton.jit
 def _added_and_normed(x, more, weight, out, width, BLOCK: tl.constexpr, PDL: tl.constexpr):  # noqa: PLR0917
-    _begin(PDL)
+    begin_in_turn(PDL)
     column = tl.arange(0, BLOCK)
     inside = column < width
     at = tl.program_id(0) * width + column

@@ -169,8 +169,8 @@ class CompiledAttention:
 
 def _side_by_side(queries: Tensor) -> Tensor:
     """Queries (B, H, 1, D) whose heads follow each other in a text, for loads of 16 bytes."""
-    _, row, _, channel = queries.stride()
-    apart = queries.stride(0) * queries.element_size()
-    if (row, channel) == (queries.shape[-1], 1) and (queries.data_ptr() | apart) % 16 == 0:
+    text, head, _, channel = queries.stride()
+    aligned = (queries.data_ptr() | text * queries.element_size()) % 16 == 0
+    if (head, channel) == (queries.shape[-1], 1) and aligned:
         return queries
     return queries.clone(memory_format=torch.contiguous_format)

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from turbo_kv.kernels import pages as layout
+from turbo_kv.kernels.early_launch import begin_in_turn
 from turbo_kv.kernels.mean_phases import add_mean, operand, pairs, phases, turn
 from turbo_kv.kernels.page_operands import (
     by_field,
@@ -130,9 +131,7 @@ def decode_split(
     head = tl.program_id(0).to(tl.int64)
     split = tl.program_id(1)
     splits = tl.num_programs(1)
-    if PDL:
-        tl.extra.cuda.gdc_wait()
-        tl.extra.cuda.gdc_launch_dependents()
+    begin_in_turn(PDL)
     length = tl.load(lengths)
     first = None
     begin = split

@@ -30,6 +30,7 @@ from torch import Tensor
 from turbo_kv.kernels.choose import MOST_QUERIES, why_not, why_not_cuda_c
 from turbo_kv.kernels.decode_cuda import CompiledAttention
 from turbo_kv.kernels.decode_kernel import decode_combine, decode_split
+from turbo_kv.kernels.early_launch import early
 from turbo_kv.kernels.levels import codes
 from turbo_kv.kernels.pages import FIELDS, PAGE, Pages
 from turbo_kv.quant.centering import Center
@@ -145,7 +146,6 @@ class PagedAttention:
             self.compiled(*split, out)
             return out
         (self.compiled or self._split)(*split)
-        early = {"launch_pdl": True} if self.device.type == "cuda" else {}
         near = None if newest is None else [each.contiguous() for each in newest]
         tokens = 0 if near is None else near[0].shape[2]
         decode_combine[(batch * query_heads,)](
@@ -155,8 +155,7 @@ class PagedAttention:
             *(scaling * LOG2_E, tokens, kv_heads),
             D=head_dim,
             **combined(splits, tokens),
-            PDL=bool(early),
-            **early,
+            **early(self.device),
         )
         return out
 
@@ -199,10 +198,9 @@ class PagedAttention:
             VALUES=self.values,
             CENTRED=center is not None,
             PADDED=first is not None,
-            PDL=self.device.type == "cuda",
             num_warps=WARPS,
             num_stages=1,
-            **({"launch_pdl": True} if self.device.type == "cuda" else {}),
+            **early(self.device),
             **registers,
         )
 

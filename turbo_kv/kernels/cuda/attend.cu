@@ -27,7 +27,7 @@ constexpr int WIDE = D + 4;     // a row of D floats, likewise
 constexpr int FAST_STEPS = FAST / 8, SLOW_STEPS = (PAIRS - FAST) / 8;  // of the matrix unit
 constexpr int BEFORE = 7, AFTER = 8;  // samples beside a page's own that it is interpolated from
 constexpr int BLOCK = 16;             // samples that are made at once
-// Operands of values, of the first four, whose levels are made while weights are; registers end it.
+// Of the first four operands of values, those whose levels are made beside weights: as many as fit.
 constexpr int AHEAD = !VALUE_LONG ? 4 : VALUE_BITS < 4 ? 2 : 1;
 constexpr float EMPTY = -1e30f, LOWEST = -1e20f, LEAST_UNIT = 1e-30f;
 constexpr float RAISED = 12582912.f;  // 1.5 · 2^23: what is added to it counts in its lower bits
@@ -139,7 +139,7 @@ INLINE Levels levels_of(const u32* table, u32 marks, const uint4 (&planes)[BITS]
   nibbles(codes + 2, planes, next_operand, next_field);
   above_eight(above, planes, operand, field);
   above_eight(above + 2, planes, next_operand, next_field);
-  Levels levels;
+  Levels levels = {};
 #pragma unroll
   for (int n = 0; n < 4; n++) {
     levels.upper[n] = picked<BITS>(table, codes[n], above[n], marks);
