@@ -87,7 +87,7 @@ def test_the_table_says_ratio_bytes_and_what_is_missing(measured):
     assert "a copy reads and writes 1,000 GB/s" in written
 
 
-def test_another_device_s_speed_ups_stand_beside(measured):
+def test_another_run_s_speed_ups_stand_beside(measured):
     row = measured["rows"][0]
     slower = [
         way | {"median": way["median"] and way["median"] * (2 if way["ours"] else 1)}
@@ -96,7 +96,7 @@ def test_another_device_s_speed_ups_stand_beside(measured):
     written = table(measured, measured | {"device": "a GPU", "rows": [row | {"ways": slower}]})
     other, ours = (fastest(row["ways"], ours=mine)["median"] for mine in (False, True))
     assert f"| {other / ours:.2f}× | {other / ours / 2:.2f}× |" in written
-    assert "On another: a GPU; turbo_kv" in written
+    assert "Another run: a GPU; turbo_kv" in written
     unlike = table(measured, measured | {"rows": [row | {"tokens": 1}]})
     assert f"| {other / ours:.2f}× |  |" in unlike
 

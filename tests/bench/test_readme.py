@@ -85,13 +85,13 @@ def test_a_method_that_could_not_be_measured_keeps_its_row(monkeypatch, tmp_path
     assert "| _HQQ_ | not measured: install hqq |" in written
 
 
-def test_a_gpu_that_was_measured_alone_has_no_column_beside(monkeypatch, tmp_path):
-    with_another = table("attention")
+def test_a_gpu_that_was_measured_once_has_no_column_beside(monkeypatch, tmp_path):
+    of_two_runs = table("attention")
     kept = readme.RESULTS / "attention-h200.json"
     monkeypatch.setattr(readme, "RESULTS", tmp_path)
     (tmp_path / "attention-h100.json").write_bytes(kept.read_bytes())
-    assert "on another" in with_another
-    assert "on another" not in table("attention")
+    assert "another run" in of_two_runs
+    assert "another run" not in table("attention")
 
 
 def test_the_readme_s_tables_are_up_to_date():

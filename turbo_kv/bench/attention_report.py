@@ -19,7 +19,7 @@ SEVEN = {"kv_heads": 4, "groups": 7, "head_dim": 128}
 def table(result: dict[str, Any], another: dict[str, Any] | None = None) -> str:
     """Every shape: the best attention on bf16, each way of ours and, on a CPU, of others.
 
-    another: the result of another device of the kind, of which speed-ups are shown.
+    another: the result of another run, of which speed-ups are shown.
     """
     copy = result.get("copy_bytes_per_second")
     ways = [way for way in result["rows"][0]["ways"] if way["ours"] or not copy]
@@ -29,7 +29,7 @@ def table(result: dict[str, Any], another: dict[str, Any] | None = None) -> str:
     header += ["GB/s", *(["of a copy"] if copy else []), "speed-up"]
     lines = [_line(row, names, copy) for row in result["rows"]]
     if another is not None:
-        header.append("on another")
+        header.append("another run")
         ratios = {_shape(row): f"{_ratio(row):.2f}×" for row in another["rows"]}
         for line, row in zip(lines, result["rows"], strict=True):
             line.append(ratios.get(_shape(row), ""))
@@ -75,7 +75,7 @@ def _caption(
     )  # fmt: skip
     absent = "".join(f" {name}: {reason}." for name, reason in missing.items())
     path = f" Pages by {result['path']}." if "path" in result else ""
-    of_another = "" if another is None else f" On another: {_device(another)}."
+    of_another = "" if another is None else f" Another run: {_device(another)}."
     return (
         f"\nMedians; GB/s and speed-up are those of the fastest way of ours; the widest spread "
         f"between 10th and 90th percentile is {spread:.0%}. Random codes: a speed, no model's "

@@ -233,7 +233,7 @@ TABLES["calibration"] = lambda: calibration_report.table(read("calibration"))
 
 @results_table("attention")
 def attention() -> str:
-    """Decode attention on packed pages against all on bf16, on a GPU and, if measured, another."""
+    """Decode attention on packed pages against all on bf16, on a GPU; and of another run, if kept."""
     name = _on_gpu("attention")
     another = f"another-{name}"
     beside = read(another) if (RESULTS / f"{another}.json").exists() else None
