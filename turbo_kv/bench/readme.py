@@ -233,7 +233,7 @@ TABLES["calibration"] = lambda: calibration_report.table(read("calibration"))
 
 @results_table("attention")
 def attention() -> str:
-    """Decode attention on packed pages against all on bf16, on a GPU; and of another run, if kept."""
+    """Decode attention on pages against all on bf16, on a GPU; another run beside, if kept."""
     name = _on_gpu("attention")
     another = f"another-{name}"
     beside = read(another) if (RESULTS / f"{another}.json").exists() else None
