@@ -207,13 +207,16 @@ def test_small_values_are_attended_as_exactly(splits):
     assert error(got, exact) < 1e-3
 
 
-def test_a_token_that_outweighs_the_others_hides_none():
-    """All others together weigh as much as the first, each of them 2^-10 of it."""
-    case = Case(1025)
-    case.states.keys.scales[:, :, 1:] *= 1e-3
-    first = case.states.restore()[0][:, :, 0]  # (B, H_kv, D)
-    case.queries = first.repeat_interleave(7, 1).unsqueeze(2)
-    scaling = (6.9 / first.square().sum(-1).mean()).item()
+@pytest.mark.parametrize("tokens", [1025, 4097])
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_token_that_outweighs_the_others_hides_none(tokens, place):
+    """All others together weigh as much as one."""
+    case = Case(tokens)
+    own = case.states.keys.scales[:, :, place].clone()
+    case.states.keys.scales.mul_(1e-3)[:, :, place] = own
+    one = case.states.restore()[0][:, :, place]  # (B, H_kv, D)
+    case.queries = one.repeat_interleave(7, 1).unsqueeze(2)
+    scaling = (math.log(tokens - 1) / one.square().sum(-1).mean()).item()
     pages = roomy_pages(case.states.keys, case.states.values)
     got = case.attention()(case.queries, *pages, scaling=scaling)
     exact = reference.attention(case.queries, replace(case.states, center=None), scaling=scaling)

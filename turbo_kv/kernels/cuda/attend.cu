@@ -4,9 +4,11 @@
 //
 // A warp owns every WARPS-th page of its program's run, and its words go through two slots a side
 // in shared memory, each lane's to where that lane reads them. Levels are bytes that `prmt` picks,
-// and what they are multiplied by is whole numbers of 16 bits, 256 a + b: queries, of one step for
-// a program, and weights of tokens times scales, of one reference until they outgrow it, when sums
-// so far are shifted. A warp begins with its newest page, since what came last tends to weigh most.
+// and what they are multiplied by is whole numbers 256 a + b: queries, of 16 bits and one step for
+// a program, and weights of tokens times scales, of 15 bits and one reference until they outgrow
+// it, when sums so far are shifted. A warp begins with its newest page, since what came last tends
+// to weigh most.
+//
 // What the mean adds to scores is smooth in the token for slow pairs of RoPE, so it is sampled once
 // a page and interpolated from 16 samples; the FAST first pairs are turned from page to page
 // (mean_samples.py). The last program of a head to come weighs what all of them have written
@@ -27,14 +29,18 @@ constexpr int WIDE = D + 4;     // a row of D floats, likewise
 constexpr int FAST_STEPS = FAST / 8, SLOW_STEPS = (PAIRS - FAST) / 8;  // of the matrix unit
 constexpr int BEFORE = 7, AFTER = 8;  // samples beside a page's own that it is interpolated from
 constexpr int BLOCK = 16;             // samples that are made at once
-// Of the first four operands of values, those whose levels are made beside weights: as many as fit.
-constexpr int AHEAD = !VALUE_LONG ? 4 : VALUE_BITS < 4 ? 2 : 1;
 constexpr float EMPTY = -1e30f, LOWEST = -1e20f, LEAST_UNIT = 1e-30f;
 constexpr float RAISED = 12582912.f;  // 1.5 · 2^23: what is added to it counts in its lower bits
-constexpr u32 ABOVE_16_BITS = ~0x4B40FFFFu;  // that no number below 2^16 has, once RAISED
+// 2^15: of what is added to it, bits 8 to 22 hold the whole part and those below them 256ths, which
+// a weight's own product rounds by.
+constexpr float LIFTED = 32768.f;
+constexpr u32 ABOVE_15_BITS = ~0x477FFFFFu;  // that no number below 2^15 has, once LIFTED
 // log2 of what the largest weight of a warp's first page is to be; half a bit more whenever pages
 // double, as what their weights are rounded by adds up, and ONLY where no other page follows.
-constexpr float AIM = 11.f, ONLY = 15.5f;
+constexpr float AIM = 11.f, ONLY = 14.5f;
+// Pages of a program from which on no warp expects less of its other pages than the second largest
+// weight of all first ones: fewer outgrow their reference. The largest may be like no other.
+constexpr int TOGETHER = 4 * WARPS;
 
 struct Run { int begin, end; };  // of pages
 
@@ -587,9 +593,9 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         load_planes(planes, words, c, lane);
         const uint4 high = asked_high[c], low = asked_low[c];
 #pragma unroll
-        for (int i = 0; i < 4; i += 2)
+        for (int s = 0; s < FIELDS; s++)
 #pragma unroll
-          for (int s = 0; s < FIELDS; s++) {
+          for (int i = 0; i < 4; i += 2) {
             const auto a = levels_of<KEY_LONG>(key_levels, marks, planes, i, s, i + 1, s);
             const int o = c * 4 + i;
             multiply(upper[s], o ? upper[s] : raised, a.upper, at(high, i), at(high, i + 1));
@@ -639,89 +645,101 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       for (int s = 0; s < FIELDS; s++)
         score[s][0] -= by0, score[s][1] -= by1, score[s][2] -= by0, score[s][3] -= by1;
     };
-    const auto find_largest = [&](float& most0, float& most1) {  // log2 of weights
+    const auto find_largest = [&](float& most0, float& most1) {  // log2 of weights, or a bit more
+      float widest = 0.f;
       most0 = most1 = LOWEST;
 #pragma unroll
       for (int s = 0; s < FIELDS; s++) {
         const float2 by = floats(at(scales, s));
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-          const float size = fmaxf(log2f(h ? by.y : by.x), -100.f);
-          most0 = fmaxf(most0, score[s][2 * h] + size);
-          most1 = fmaxf(most1, score[s][2 * h + 1] + size);
-        }
+        widest = fmaxf(widest, fmaxf(by.x, by.y));
+        most0 = fmaxf(most0, fmaxf(score[s][0], score[s][2]));
+        most1 = fmaxf(most1, fmaxf(score[s][1], score[s][3]));
       }
-      most0 = largest_of_tokens(most0);
-      most1 = largest_of_tokens(most1);
+      const float size = fmaxf(log2f(widest), -100.f);
+      most0 = largest_of_tokens(most0 + size);
+      most1 = largest_of_tokens(most1 + size);
     };
     uint4 planes[VALUE_BITS];
     load_planes(planes, words, 0, lane);
     const bool begins = page + WARPS >= end;  // a warp's first page, where its reference is chosen
-    u32 weights_high[FIELDS], weights_low[FIELDS];  // bytes a and b of query g's
+    // Weights, LIFTED: byte 2 is a of 256 a + b nearest, byte 1 b.
+    u32 weights[FIELDS][2][2], bits;
     float new_sum0, new_sum1;
-    Levels ahead[AHEAD][FIELDS / 2];
-    if (PADDED && token < first) mask();
-    for (bool raises = begins;; raises = true) {
-      if (__builtin_expect(raises, 0)) {
-        if (token + PAGE > length) mask();
-        float most0, most1;
-        find_largest(most0, most1);
-        float rise0 = most0 - aim, rise1 = most1 - aim;
-        if (!begins) {
-          rise0 = fmaxf(ceilf(rise0), 0.f), rise1 = fmaxf(ceilf(rise1), 0.f);
-          const u32 bits0 = (u32)fminf(rise0, 31.f), bits1 = (u32)fminf(rise1, 31.f);
-#pragma unroll
-          for (int o = 0; o < OPERANDS; o++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) shift(out_high[o][i], out_low[o][i], i % 2 ? bits1 : bits0);
-          sum0 *= exp2_of(-rise0);
-          sum1 *= exp2_of(-rise1);
-        }
-        raise_references(rise0, rise1);
-      }
-      u32 bits = 0;
+    const auto weigh = [&]() {
+      bits = 0;
       new_sum0 = sum0, new_sum1 = sum1;
 #pragma unroll
       for (int s = 0; s < FIELDS; s++) {
         const float2 by = floats(at(scales, s));
-        u32 pair[2];
 #pragma unroll
         for (int h = 0; h < 2; h++) {
           const float left = exp2_of(score[s][2 * h]), right = exp2_of(score[s][2 * h + 1]);
           new_sum0 += left;
           new_sum1 += right;
-          // Whole numbers, raised by 128: byte 1 is that of 256 a + b nearest, byte 0 b + 128.
-          const float scale = h ? by.y : by.x, offset = (reversed(2 * s + h) - 3.5f) / 8.f;
-          const u32 weight = __float_as_uint(left * scale + offset + (RAISED + 128.f));
-          const u32 other = __float_as_uint(right * scale + offset + (RAISED + 128.f));
-          bits |= weight | other;
-          pair[h] = transposed(prmt(weight, other, 0x5410));
+          const float scale = h ? by.y : by.x, eighths = reversed(2 * s + h) - 3.5f;
+          const float lift = LIFTED + .5f + eighths / 8.f;
+          weights[s][h][0] = __float_as_uint(left * scale + lift);
+          weights[s][h][1] = __float_as_uint(right * scale + lift);
+          bits |= weights[s][h][0] | weights[s][h][1];
         }
-        weights_high[s] = prmt(pair[0], pair[1], 0x7531);
-        weights_low[s] = prmt(pair[0], pair[1], 0x6420) ^ 0x80808080u;
       }
+    };
+    if (token + PAGE > length || (PADDED && token < first)) mask();
+    for (bool raised = false;; raised = true) {
+      if (raised || !begins) {
+        weigh();
+        if (__builtin_expect(raised || !__any_sync(~0u, bits & ABOVE_15_BITS), 1)) break;
+      }
+      float most0, most1;
+      find_largest(most0, most1);
+      if (begins && end - begin >= TOGETHER) {
+        float2* const all = (float2*)rotated + t;  // (WARPS, QUERIES / 2)
+        if (g == 0) all[warp * 4] = {most0, most1};
+        __syncthreads();
+        float first0 = LOWEST, first1 = LOWEST;
 #pragma unroll
-      for (int i = 0; i < AHEAD; i++)
+        for (int w = 0; w < WARPS; w++) {
+          const float2 other = all[w * 4];
+          most0 = fmaxf(most0, fminf(first0, other.x)), first0 = fmaxf(first0, other.x);
+          most1 = fmaxf(most1, fminf(first1, other.y)), first1 = fmaxf(first1, other.y);
+        }
+      }
+      float rise0 = most0 - aim, rise1 = most1 - aim;
+      if (!begins) {
+        rise0 = fmaxf(ceilf(rise0), 0.f), rise1 = fmaxf(ceilf(rise1), 0.f);
+        const u32 bits0 = (u32)fminf(rise0, 31.f), bits1 = (u32)fminf(rise1, 31.f);
 #pragma unroll
-        for (int s = 0; s < FIELDS; s += 2)
-          ahead[i][s / 2] = levels_of<VALUE_LONG>(value_levels, marks, planes, i, s, i, s + 1);
-      if (raises || !__any_sync(~0u, bits & ABOVE_16_BITS)) break;
+        for (int o = 0; o < OPERANDS; o++)
+#pragma unroll
+          for (int i = 0; i < 4; i++) shift(out_high[o][i], out_low[o][i], i % 2 ? bits1 : bits0);
+        sum0 *= exp2_of(-rise0);
+        sum1 *= exp2_of(-rise1);
+      }
+      raise_references(rise0, rise1);
     }
     sum0 = new_sum0, sum1 = new_sum1;
+    u32 weights_high[FIELDS], weights_low[FIELDS];  // bytes a and b of query g's
+#pragma unroll
+    for (int s = 0; s < FIELDS; s++) {
+      u32 pair[2];
+#pragma unroll
+      for (int h = 0; h < 2; h++)
+        pair[h] = transposed(prmt(weights[s][h][0], weights[s][h][1], 0x6521));
+      weights_high[s] = prmt(pair[0], pair[1], 0x7531);
+      weights_low[s] = prmt(pair[0], pair[1], 0x6420);
+    }
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++) {
       if (c) load_planes(planes, words, c, lane);
 #pragma unroll
-      for (int s = 0; s < FIELDS; s += 2) {
-        const u32 *const high = weights_high + s, *const low = weights_low + s;
+      for (int i = 0; i < 4; i++) {
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-          const auto a = c == 0 && i < AHEAD
-              ? ahead[i][s / 2]
-              : levels_of<VALUE_LONG>(value_levels, marks, planes, i, s, i, s + 1);
+        for (int s = 0; s < FIELDS; s += 2) {
+          const auto a = levels_of<VALUE_LONG>(value_levels, marks, planes, i, s, i, s + 1);
+          const u32 *const high = weights_high + s, *const low = weights_low + s;
           const int o = c * 4 + i;
+          multiply_unsigned(out_low[o], out_low[o], a.upper, low[0], low[1]);
           multiply_unsigned(out_high[o], out_high[o], a.upper, high[0], high[1]);
-          multiply(out_low[o], out_low[o], a.upper, low[0], low[1]);
           if (VALUE_LONG) multiply_unsigned(out_low[o], out_low[o], a.lower, high[0], high[1]);
         }
       }
