@@ -23,3 +23,9 @@ def test_another_name_is_no_attribute():
 def test_importing_the_package_loads_no_library(module):
     code = f"import sys, turbo_kv; sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("benchmark", ["attention_cpu", "quantize_cpu"])
+def test_a_benchmark_of_a_cpu_needs_no_triton(benchmark):
+    code = f"import sys; sys.modules['triton'] = None; import turbo_kv.bench.{benchmark}"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

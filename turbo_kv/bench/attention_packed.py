@@ -1,22 +1,27 @@
 """Layers of packed pages to be timed: random codes around a mean that turns as Qwen2.5's does.
 
-Knows the formats of codes that the GPU kernel is timed with. Knows nothing of clocks.
+Knows the formats of codes that the GPU kernel is timed with. Knows nothing of clocks, and of Triton
+only where a GPU attends.
 """
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from turbo_kv.bench.attention_ways import Shape
 from turbo_kv.kernels import reference
-from turbo_kv.kernels.decode_triton import Launch, PagedAttention
 from turbo_kv.kernels.pages import SIDES, Pages, Side, empty_pages, to_dense
 from turbo_kv.kernels.states import PackedStates
 from turbo_kv.quant.centering import Center
 from turbo_kv.quant.config import QuantConfig
 from turbo_kv.quant.packing import PackedVectors
 from turbo_kv.quant.quantizer import TurboQuantizer
+
+if TYPE_CHECKING:
+    from turbo_kv.kernels.decode_triton import PagedAttention
 
 THETA = 1e6  # of Qwen2.5's rotary embedding
 MEAN = 8.0  # largest coordinate of a mean, in the slowest pairs
@@ -38,7 +43,6 @@ class PackedCaches:
         quantizers: tuple[TurboQuantizer, TurboQuantizer],
         layers: int,
         device: torch.device,
-        launch: Launch | None = None,
     ) -> None:
         self.shape, self.quantizers = shape, quantizers
         room = shape.tokens + 1024
@@ -59,7 +63,13 @@ class PackedCaches:
         ]
         size = shape.batch, shape.kv_heads * shape.groups, 1, shape.head_dim
         self.queries = QUERIES * torch.randn(size, device=device, dtype=torch.bfloat16)
-        self.attend = PagedAttention(*quantizers, self.cos, self.sin, launch)
+
+    @cached_property
+    def attend(self) -> "PagedAttention":
+        """What attends to pages on a GPU."""
+        from turbo_kv.kernels.decode_triton import PagedAttention
+
+        return PagedAttention(*self.quantizers, self.cos, self.sin)
 
     @property
     def nbytes(self) -> int:
