@@ -17,7 +17,7 @@ from turbo_kv.kernels.pages import PAGE, Pages, channel_order
 from turbo_kv.quant.centering import Center
 
 WARPS = 8  # of a program, which has a multiprocessor to itself; each takes every WARPS-th page
-REGISTERS = 252  # of a thread, at most; with all 255, ptxas orders the loop no better
+REGISTERS = 252  # of a thread, at most; ptxas orders the loop by it
 LEAST_PAGES = 4  # of a program
 MOST_PAGES = 1024  # of a program
 BESIDE = 16  # pages that take as long as what a program does beside its own
