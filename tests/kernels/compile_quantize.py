@@ -59,15 +59,21 @@ def compiled(head_dim: int, bits: int):
     )
 
 
-def loops(cubin: bytes) -> list[list[str]]:
-    """The instructions between every backward branch and its target."""
+def listing(cubin: bytes) -> list[str]:
+    """Lines of the machine code."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
         command = (str(TOOLS / "nvdisasm"), "-c", file.name)
-        listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+
+
+def loops(cubin: bytes) -> list[list[str]]:
+    """The instructions between every backward branch and its target."""
     labels, instructions, found = {}, [], []
-    for line in listing.splitlines():
+    for line in listing(cubin):
         if label := re.match(r"\s*(\.L\w+):", line):
             labels[label[1]] = len(instructions)
         if instruction := re.search(r"/\*[0-9a-f]{4,}\*/\s+(.*?);", line):

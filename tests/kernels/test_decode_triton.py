@@ -15,6 +15,7 @@ from pages_on_device import DEVICE, cos_sin, normal
 
 from turbo_kv.kernels import compiled_cuda, reference
 from turbo_kv.kernels.choose import why_not_cuda_c
+from turbo_kv.kernels.decode_cuda import CompiledAttention
 from turbo_kv.kernels.decode_triton import Launch, PagedAttention
 from turbo_kv.kernels.pages import SIDES, empty_pages, to_pages
 from turbo_kv.kernels.states import PackedStates
@@ -24,8 +25,11 @@ from turbo_kv.quant.quantizer import TurboQuantizer
 
 KV_HEADS = 2
 SMALL = Launch(splits=2)
-ON_GPU = ("Triton", "CUDA C") if why_not_cuda_c(torch.device(DEVICE)) is None else ("Triton",)
-ON_CPU = ("Triton", "CUDA C", "CUDA C, early copies")
+NARROW = "CUDA C, narrow programs"
+ON_GPU = (
+    ("Triton", "CUDA C", NARROW) if why_not_cuda_c(torch.device(DEVICE)) is None else ("Triton",)
+)
+ON_CPU = ("Triton", "CUDA C", "CUDA C, early copies", NARROW)
 
 
 @pytest.fixture(params=ON_GPU if DEVICE == "cuda" else ON_CPU, autouse=True)
@@ -33,6 +37,8 @@ def _path(request, monkeypatch):
     """Every test runs on every path of the device; on a CPU both kinds of kernels are emulated."""
     compiled = request.param != "Triton"
     monkeypatch.setattr(Case, "compiled", compiled)
+    if request.param == NARROW:
+        monkeypatch.setattr(CompiledAttention, "_widths", lambda self: (4,))
     if compiled and DEVICE == "cpu":
         if emulated_cuda.COMPILER is None:
             pytest.skip("no C++ compiler")

@@ -16,11 +16,14 @@ from turbo_kv.kernels.native import address
 from turbo_kv.kernels.pages import PAGE, Pages, channel_order
 from turbo_kv.quant.centering import Center
 
-WARPS = 8  # of a program, which has a multiprocessor to itself; each takes every WARPS-th page
+WARPS = (8, 4)  # of a program; two of the narrower ones share a multiprocessor
 REGISTERS = 252  # of a thread, at most; ptxas orders the loop by it
 LEAST_PAGES = 4  # of a program
 MOST_PAGES = 1024  # of a program
+SHARED = 228 * 1024  # bytes of a multiprocessor, of which a program takes RESERVED besides its own
+RESERVED = 1024
 BESIDE = 16  # pages that take as long as what a program does beside its own
+APART = 1.02  # of a page's time, where two programs read in two places
 COMBINED = 0.17  # pages that take as long as what the last program does for a split
 QUERIES = 8
 RAISED_BITS = 0x4B400000  # of attend.cu's RAISED
@@ -35,7 +38,7 @@ class _Arguments(ctypes.Structure):
         *((name, c_void_p) for name in ("queries", "keys", "key_scales", "values")),
         *((name, c_void_p) for name in ("value_scales", "length", "firsts")),
         *((name, c_void_p) for name in ("rotation", "unrotation", "key_mean", "value_mean")),
-        *((name, c_void_p) for name in ("step", "fast_table", "slow_table", "sample_table")),
+        *((name, c_void_p) for name in ("step", "mean_table", "curve_table", "sample_table")),
         *((name, c_void_p) for name in ("cos", "sin", "levels")),
         *((name, c_void_p) for name in ("outputs", "sums", "arrived", "attended")),
         *((name, c_float) for name in ("scaling", "key_unit", "gain")),
@@ -43,21 +46,35 @@ class _Arguments(ctypes.Structure):
     )
 
 
-@cache
-def _splits(heads: int, pages: int, processors: int) -> int:
-    """The programs per KV head that take the least time, in pages that one program attends to.
+def _time(heads: int, pages: int, splits: int, processors: int, warps: int) -> float:
+    """What a launch takes, in pages that a program attends to if it is alone.
 
     Programs run in rounds of all processors; warps of a long one all wait for the slowest.
     """
+    together = max(WARPS) // warps
+    each = -(-pages // splits)
+    if each > max(WARPS):
+        each += -each % (max(WARPS) // 2)
+    page = 1.0 if together == 1 else together * APART
+    rounds = -(-heads * splits // (processors * together))
+    return rounds * (page * each + BESIDE) + splits * COMBINED
+
+
+@cache
+def _splits(heads: int, pages: int, processors: int, widths: tuple[int, ...]) -> int:
+    """The programs per KV head that take the least time, of as many warps as `widths` allow."""
+    fewest, most = -(-pages // MOST_PAGES), min(-(-pages // LEAST_PAGES), processors)
 
     def time(splits: int) -> float:
-        each = -(-pages // splits)
-        if each > WARPS:
-            each += -each % (WARPS // 2)
-        return -(-heads * splits // processors) * (each + BESIDE) + splits * COMBINED
+        return min(_time(heads, pages, splits, processors, warps) for warps in widths)
 
-    fewest, most = -(-pages // MOST_PAGES), min(-(-pages // LEAST_PAGES), processors)
     return min(range(fewest, max(fewest, most) + 1), key=time)
+
+
+@cache
+def _warps(heads: int, pages: int, splits: int, processors: int, widths: tuple[int, ...]) -> int:
+    """Warps of a program, of `widths`, with which so many programs take the least time."""
+    return min(widths, key=lambda warps: _time(heads, pages, splits, processors, warps))
 
 
 class CompiledAttention:
@@ -87,24 +104,35 @@ class CompiledAttention:
             "VALUE_BITS": len(value_centroids).bit_length() - 1,
             "KEY_LONG": int(keys_long),
             "VALUE_LONG": int(values_long),
-            "WARPS": WARPS,
             "REGISTERS": REGISTERS,
         }
-        self.fast, self.tables = 0, (None,) * 6
+        self.fast, self.tables, self.steps = 0, (None,) * 5, dict.fromkeys(WARPS)
         if rope is not None:
             self.fast = mean_samples.fast_pairs(*rope)
+            self.steps = {
+                warps: mean_samples.step_table(*rope, self.fast, -warps) for warps in WARPS
+            }
             self.tables = (
-                mean_samples.step_table(*rope, self.fast, -WARPS),
-                mean_samples.fast_table(*rope, self.fast),
-                mean_samples.slow_table(self.device),
+                mean_samples.mean_table(*rope, self.fast),
+                mean_samples.curve_table(*rope, self.fast),
                 mean_samples.sample_table(*rope, self.fast),
                 *rope,
             )
+        self.widths = self._widths()
         torch.cuda.synchronize(self.device)  # a launch reads tables before it waits for others
 
     def splits(self, heads: int, pages: int) -> int:
         """Programs per KV head."""
-        return _splits(heads, pages, self._processors)
+        return _splits(heads, pages, self._processors, self.widths)
+
+    def _widths(self) -> tuple[int, ...]:
+        """Of WARPS, those whose programs find room, however many pages they have."""
+
+        def taken(warps: int) -> int:
+            together = max(WARPS) // warps
+            return together * (self._shared(MOST_PAGES + 1, self.fast, warps) + RESERVED)
+
+        return tuple(warps for warps in WARPS if taken(warps) <= SHARED)
 
     def __call__(  # noqa: PLR0917 (what attention takes)
         self,
@@ -127,13 +155,14 @@ class CompiledAttention:
         pages, kv_heads = keys.words.shape[2], keys.words.shape[1]
         if pages > MOST_PAGES * splits:
             raise ValueError(f"{pages} pages in {splits} splits; a split takes {MOST_PAGES}")
+        warps = _warps(heads, pages, splits, self._processors, self.widths)
         fast = self.fast if center is not None else 0
         queries = _side_by_side(query_states)
         rotation, unrotation = self.matrices
         means = (None, None) if center is None else (center.key_mean, center.value_mean)
         pointers = (
             *(queries, keys.words, keys.scales, values.words, values.scales, keys.length, first),
-            *(rotation, unrotation, *means, *self.tables, self.levels),
+            *(rotation, unrotation, *means, self.steps[warps], *self.tables, self.levels),
             *(outputs, sums, keys.arrived, attended),
         )
         shape = self.shape | {
@@ -141,11 +170,12 @@ class CompiledAttention:
             "QUERY": DTYPES[queries.dtype],
             "CENTRED": int(center is not None),
             "PADDED": int(first is not None),
+            "WARPS": warps,
         }
         compiled_cuda.kernel("attend", self.device, **shape).launch(
             (heads, splits),
-            32 * WARPS,
-            self._shared(-(-pages // splits) + 1, fast),
+            32 * warps,
+            self._shared(-(-pages // splits) + 1, fast, warps),
             _Arguments(
                 *map(address, pointers),
                 *(scaling, self.key_unit, self.gain),
@@ -153,12 +183,12 @@ class CompiledAttention:
             ),
         )
 
-    def _shared(self, pages: int, fast: int) -> int:
+    def _shared(self, pages: int, fast: int, warps: int) -> int:
         """Bytes of shared memory of a program of so many pages, as attend.cu lays them out."""
         width = self.head_dim
         bits = max(self.shape["KEY_BITS"], self.shape["VALUE_BITS"])
-        ring = WARPS * SLOTS * (8 * width * bits + 2 * PAGE)
-        tables = 4 * fast // 8 * 32 * 16 + 4 * 32 * 16 + fast * 8
+        ring = warps * SLOTS * (8 * width * bits + 2 * PAGE)
+        tables = 4 * fast // 8 * 32 * 16 + 32 * 16 + fast * 8
         products = QUERIES * (width // 2 + 4) * 8
         vectors = 2 * QUERIES * (width + 32) * 2
         rotated = (QUERIES * (width + 4) + 8) * 4 + 16 * width

@@ -229,6 +229,16 @@ INLINE void multiply(float (&c)[4], const uint4& a, u32 b0, u32 b1) {
   product<2, 16, float, double>(c, left, b, half_of, half_of);
 }
 
+INLINE void multiply(float (&d)[4], const float (&c)[4], const uint4& a, u32 b0, u32 b1) {
+  std::copy(c, c + 4, d);
+  multiply(d, a, b0, b1);
+}
+
+INLINE void multiply(float (&c)[4], u32 a0, u32 a1, u32 b) {
+  const u32 left[] = {a0, a1}, right[] = {b};
+  product<2, 8, float, double>(c, left, right, half_of, half_of);
+}
+
 static float brain_of(u32 word, int place) { return bits_as_float(word >> 16 * place << 16); }
 static float tf32_of(u32 word, int) { return bits_as_float(word & ~0x1FFFu); }
 
@@ -257,6 +267,7 @@ INLINE u32 pushed_nibbles(u32 word, int high, int low) {
 }
 
 INLINE u32 address(const void* p) { return (u32)((const char*)p - shared); }
+INLINE uint4 from_shared(u32 at) { return *(const uint4*)(shared + at); }
 
 static void perform(std::vector<Copy>& copies) {
   for (const Copy& copy : copies) {

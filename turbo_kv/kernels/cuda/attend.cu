@@ -10,9 +10,10 @@
 // to weigh most.
 //
 // What the mean adds to scores is smooth in the token for slow pairs of RoPE, so it is sampled once
-// a page and interpolated from 16 samples; the FAST first pairs are turned from page to page
-// (mean_samples.py). The last program of a head to come weighs what all of them have written
-// together. Knows no quantizer and no cache.
+// a page, and 16 samples tell its curve within a page in eight numbers; the FAST first pairs are
+// turned from page to page, and the slowest four of them are part of that curve (mean_samples.py).
+// The last program of a head to come weighs what all of them have written together. Knows no
+// quantizer and no cache.
 
 #include "lanes.cuh"
 
@@ -26,6 +27,7 @@ constexpr int RING = 4 * SLOT;  // of keys, then of values, two each
 constexpr int PAIRS = D / 2;
 constexpr int ROW = PAIRS + 4;  // words of z of a query, so that queries lie in different banks
 constexpr int WIDE = D + 4;     // a row of D floats, likewise
+constexpr int TURNS = FAST / 4;  // fast pairs of a lane: t, t + 4, ...
 constexpr int FAST_STEPS = FAST / 8, SLOW_STEPS = (PAIRS - FAST) / 8;  // of the matrix unit
 constexpr int BEFORE = 7, AFTER = 8;  // samples beside a page's own that it is interpolated from
 constexpr int BLOCK = 16;             // samples that are made at once
@@ -56,9 +58,9 @@ struct Arguments {
   const u16* unrotation;     // (D, D), of outputs, columns in that order
   const u16* key_mean;       // (heads, D)
   const u16* value_mean;
-  const float2* step;        // (FAST), what fast pairs turn by from one page of a warp to the next
-  const uint4* fast_table;   // (FIELDS, FAST_STEPS, 32)
-  const uint4* slow_table;   // (FIELDS, 32)
+  const float2* step;        // (4, TURNS), what pairs turn by from one page of a warp to the next
+  const uint4* mean_table;   // (FIELDS, FAST_STEPS, 32)
+  const uint4* curve_table;  // (32)
   const uint4* sample_table; // (blocks, SLOW_STEPS, 2, 32)
   const float* cos;          // (tokens, D)
   const float* sin;
@@ -85,9 +87,9 @@ template <int BYTES> constexpr int MIDDLE = BYTES / 1024 * 512;
 // Words and scales of one side of a page, on their way to a slot. Lanes of a row copy its scales
 // alike, so that no lane waits for another's; before a slot is filled again all have met.
 template <int BYTES>
-INLINE void fetch(u32 slot, const char* middle, const char* scales, int lane) {
-  copy_rows<BYTES, MIDDLE<BYTES>>(slot + lane * 16, middle);
-  copy16_once<WORD_BYTES, 0>(slot + lane / 4 * 16, scales);
+INLINE void fetch(u32 words_to, u32 scales_to, const char* middle, const char* scales) {
+  copy_rows<BYTES, MIDDLE<BYTES>>(words_to, middle);
+  copy16_once<0, 0>(scales_to, scales);
 }
 
 template <int BYTES> INLINE void prefetch(const void* from, int lane) {  // a warp's
@@ -156,10 +158,9 @@ INLINE Levels levels_of(const u32* table, u32 marks, const uint4 (&planes)[BITS]
 }
 
 template <int BITS>
-INLINE void load_planes(uint4 (&planes)[BITS], const char* words, int chunk, int lane) {
+INLINE void load_planes(uint4 (&planes)[BITS], u32 words_at, int chunk) {
 #pragma unroll
-  for (int p = 0; p < BITS; p++)
-    planes[p] = *(const uint4*)(words + p * (8 * D) + chunk * 512 + lane * 16);
+  for (int p = 0; p < BITS; p++) planes[p] = from_shared(words_at + p * (8 * D) + chunk * 512);
 }
 
 // Eight numbers of queries.
@@ -310,14 +311,14 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   // Where there are fewer pages than warps, the first ones have them and the last ones other work.
   const int from_last = WARPS - 1 - warp;
   char* const slots = shared;
-  uint4* const fast_table = (uint4*)(slots + WARPS * RING);
-  u32* const z = (u32*)(fast_table + FIELDS * FAST_STEPS * 32);  // (2, 8, ROW), parts of fp16
+  uint4* const mean_table = (uint4*)(slots + WARPS * RING);
+  u32* const z = (u32*)(mean_table + FIELDS * FAST_STEPS * 32);  // (2, 8, ROW), parts of fp16
   u32* const vectors = z + 2 * QUERIES * ROW;  // queries, and outputs in the end
   float* const rotated = (float*)(vectors + 2 * OF_LOWER);
   u32* const largest = (u32*)(rotated + QUERIES * WIDE);  // of each warp, the bits of a float
   uint4* const asked = (uint4*)(largest + 8);     // a and b, (2, D / 64, 32)
-  uint4* const slow_table = asked + 2 * CHUNKS * 32;
-  float2* const step_table = (float2*)(slow_table + FIELDS * 32);
+  uint4* const curve_table = asked + 2 * CHUNKS * 32;
+  float2* const step_table = (float2*)(curve_table + 32);
   float* const samples = (float*)(step_table + FAST);  // (blocks of 16, 8)
 
   const int head = blockIdx.x, split = blockIdx.y, splits = gridDim.y;
@@ -357,8 +358,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   for (int i = 0; i < 4; i++) raised[i] = args.levels[32 * (TABLES + 1 + i) + lane];
   if (CENTRED) {
     for (int i = threadIdx.x; i < FIELDS * FAST_STEPS * 32; i += THREADS)
-      fast_table[i] = args.fast_table[i];
-    for (int i = threadIdx.x; i < FIELDS * 32; i += THREADS) slow_table[i] = args.slow_table[i];
+      mean_table[i] = args.mean_table[i];
+    for (int i = threadIdx.x; i < 32; i += THREADS) curve_table[i] = args.curve_table[i];
     for (int i = threadIdx.x; i < FAST; i += THREADS) step_table[i] = args.step[i];
   }
   Run run;
@@ -374,7 +375,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         sample_lower[k] = table[32];
       }
   };
-  float2 cosines[FAST / 8 + 1], sines[FAST / 8 + 1];  // of fast pairs at the middle of a page
+  float cosines[TURNS + 1], sines[TURNS + 1];  // of fast pairs at the middle of a page
   const auto begin_where_length_says = [&]() {
     run = run_of(length, first);
     page = run.end - 1 - warp;
@@ -385,12 +386,10 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     if (!CENTRED) return;
     load_samples(run.begin / BLOCK + from_last);
     if (page < run.begin) return;
-    const long middle = (long)(page * PAGE + PAGE / 2) * D + t * (FAST / 4);
+    const long middle = (long)(page * PAGE + PAGE / 2) * D + t;
 #pragma unroll
-    for (int p = 0; p < FAST / 8; p++) {
-      cosines[p] = ((const float2*)(args.cos + middle))[p];
-      sines[p] = ((const float2*)(args.sin + middle))[p];
-    }
+    for (int p = 0; p < TURNS; p++)
+      cosines[p] = args.cos[middle + 4 * p], sines[p] = args.sin[middle + 4 * p];
   };
   begin_where_length_says();  // if it is not the last one, that costs time and nothing else
   if (page >= run.begin) {
@@ -430,21 +429,25 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   }
   const int begin = run.begin, end = run.end;
   const int sampled = begin / BLOCK * BLOCK;  // the first sample, of page `sampled` - BEFORE
-  const u32 ring = address(slots) + warp * RING;
-  const auto fetch_keys = [&](u32 slot, bool there) {
-    if (there) fetch<KEY_BYTES>(slot, next_keys, next_key_scales, lane);
+  // Where a lane finds its words and scales of keys; those of values lie two slots on.
+  u32 words_at = address(slots) + warp * RING + lane * 16;
+  u32 scales_at = address(slots) + warp * RING + lane / 4 * 16 + WORD_BYTES;
+  int to_other = SLOT;  // from this page's slot to the next one's
+  const auto fetch_keys = [&](u32 words_to, u32 scales_to, bool there) {
+    if (there) fetch<KEY_BYTES>(words_to, scales_to, next_keys, next_key_scales);
     next_keys -= WARPS * KEY_BYTES;
     next_key_scales -= WARPS * PAGE * 2;
     commit();
   };
-  const auto fetch_values = [&](u32 slot, bool there) {
-    if (there) fetch<VALUE_BYTES>(slot, next_values, next_value_scales, lane);
+  const auto fetch_values = [&](u32 words_to, u32 scales_to, bool there) {
+    if (there)
+      fetch<VALUE_BYTES>(words_to + 2 * SLOT, scales_to + 2 * SLOT, next_values, next_value_scales);
     next_values -= WARPS * VALUE_BYTES;
     next_value_scales -= WARPS * PAGE * 2;
     commit();
   };
-  fetch_keys(ring, page >= begin);
-  fetch_values(ring + 2 * SLOT, page >= begin);
+  fetch_keys(words_at, scales_at, page >= begin);
+  fetch_values(words_at, scales_at, page >= begin);
   if (reads) put<EXACT_QUERIES>(vectors, place / EIGHTS, place % EIGHTS * 4, eight);
   __syncthreads();
   if (CENTRED)
@@ -501,7 +504,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
                    0x5410);
     }
   }
-  float2 turning[FAST / 4 + 1];  // z of fast pairs at the middle of a page
+  float2 turning[TURNS + 1];  // z of fast pairs at the middle of a page
   if (CENTRED) {
     u32 high[2 * SLOW_STEPS + 1], low[2 * SLOW_STEPS + 1];
 #pragma unroll
@@ -527,70 +530,74 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     }
     if (page >= begin)
 #pragma unroll
-      for (int p = 0; p < FAST / 8; p++) {
-        const auto exact = [&](int pair) -> float2 {
-          const u32* const own = z + g * ROW + pair;
-          const float2 upper = floats(own[0]), lower = floats(own[QUERIES * ROW]);
-          return {upper.x + lower.x, upper.y + lower.y};
-        };
-        const int pair = t * (FAST / 4) + 2 * p;
-        turning[2 * p] = turned(exact(pair), {cosines[p].x, sines[p].x});
-        turning[2 * p + 1] = turned(exact(pair + 1), {cosines[p].y, sines[p].y});
+      for (int p = 0; p < TURNS; p++) {
+        const u32* const own = z + g * ROW + t + 4 * p;
+        const float2 upper = floats(own[0]), lower = floats(own[QUERIES * ROW]);
+        turning[p] = turned({upper.x + lower.x, upper.y + lower.y}, {cosines[p], sines[p]});
       }
   }
   __syncthreads();
 
   u32 out_high[OPERANDS][4] = {}, out_low[OPERANDS][4] = {};
-  float sum0 = 0.f, sum1 = 0.f;              // of queries 2t and 2t + 1, as all that follows
+  float sum[2] = {};                         // of queries 2t and 2t + 1, as all that follows
   // Weights are 2^(score - reference), which is to be at most 2^aim in the first page.
-  float reference0 = 0.f, reference1 = 0.f;
+  float reference[2] = {};
   const float rounds = (float)(end - begin) / WARPS;
   const float aim = rounds > 1.f ? AIM + .5f * log2f(rounds) : ONLY;
-  u32 slot = 0;                              // of keys; that of values lies two on
   uint4 asked_high[CHUNKS], asked_low[CHUNKS];
 #pragma unroll
   for (int c = 0; c < CHUNKS; c++)
     asked_high[c] = asked[c * 32 + lane], asked_low[c] = asked[(CHUNKS + c) * 32 + lane];
   const float* sample = samples + (page - sampled + BEFORE) * QUERIES;
+  const int whole_pages = length / PAGE;
+  u32 begins = ~0u;  // all ones until a warp has chosen its references, as if weights outgrew them
 #pragma unroll 1
   for (; page >= begin; page -= WARPS) {
-    fetch_keys(ring + (slot ^ SLOT), page - WARPS >= begin);
+    const u32 next_words_at = words_at + to_other, next_scales_at = scales_at + to_other;
+    fetch_keys(next_words_at, next_scales_at, page - WARPS >= begin);
     wait_for_all_but<2>();
     float score[FIELDS][4];
-#pragma unroll
-    for (int s = 0; s < FIELDS; s++) {
-      score[s][0] = score[s][2] = -reference0;
-      score[s][1] = score[s][3] = -reference1;
-    }
+    float base0 = -reference[0], base1 = -reference[1];
     if (CENTRED) {
-      const float2 base = *(const float2*)(sample + 2 * t);
+      const float2 middle = *(const float2*)(sample + 2 * t);
+      base0 += middle.x, base1 += middle.y;
+    }
+    float base[4] = {base0, base1, base0, base1};
+    if (CENTRED) {
       const float own = sample[g];
       const float* const node = sample + (2 * t - BEFORE) * QUERIES + g;
       const u32 left = halves(node[0] - own, node[QUERIES] - own);
       const u32 right = halves(node[8 * QUERIES] - own, node[9 * QUERIES] - own);
-#pragma unroll
-      for (int s = 0; s < FIELDS; s++) {
-        score[s][0] += base.x, score[s][1] += base.y, score[s][2] += base.x, score[s][3] += base.y;
-        multiply(score[s], slow_table[s * 32 + lane], left, right);
-      }
+      const uint4 to_curve = curve_table[lane];
+      const float2 slowest = turning[TURNS - 1];
+      float curve[4] = {};  // two of a query's eight numbers, and two that nobody asks for
+      multiply(curve, {left, 0, right, 0}, to_curve.x, to_curve.y);
+      multiply(curve, halves(slowest.x, slowest.y), 0, to_curve.z);
 #pragma unroll
       for (int k = 0; k < FAST_STEPS; k++) {
         const float2 first = turning[2 * k], second = turning[2 * k + 1];
-        const u32 left = halves(first.x, first.y), right = halves(second.x, second.y);
-        turning[2 * k] = turned(first, step_table[t * (FAST / 4) + 2 * k]);
-        turning[2 * k + 1] = turned(second, step_table[t * (FAST / 4) + 2 * k + 1]);
+        const u32 left = halves(first.x, first.y);
+        const bool last = k + 1 == FAST_STEPS;
+        const u32 right = last ? halves(curve[0], curve[1]) : halves(second.x, second.y);
+        turning[2 * k] = turned(first, step_table[t * TURNS + 2 * k]);
+        turning[2 * k + 1] = turned(second, step_table[t * TURNS + 2 * k + 1]);
 #pragma unroll
         for (int s = 0; s < FIELDS; s++)
-          multiply(score[s], fast_table[(s * FAST_STEPS + k) * 32 + lane], left, right);
+          multiply(score[s], k ? score[s] : base, mean_table[(s * FAST_STEPS + k) * 32 + lane],
+                   left, right);
       }
+    } else {
+#pragma unroll
+      for (int s = 0; s < FIELDS; s++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) score[s][i] = base[i];
     }
     {
       u32 upper[FIELDS][4], lower[FIELDS][4];  // floats RAISED by whole numbers below 2^22
-      const char* const words = slots + warp * RING + slot;
 #pragma unroll
       for (int c = 0; c < CHUNKS; c++) {
         uint4 planes[KEY_BITS];
-        load_planes(planes, words, c, lane);
+        load_planes(planes, words_at, c);
         const uint4 high = asked_high[c], low = asked_low[c];
 #pragma unroll
         for (int s = 0; s < FIELDS; s++)
@@ -604,7 +611,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
               multiply(lower[s], lower[s], a.lower, at(high, i), at(high, i + 1));
           }
       }
-      const uint4 scales = *(const uint4*)(words + WORD_BYTES + g * 16);
+      const uint4 scales = from_shared(scales_at);
       const auto in_units = [&](u32 x, u32 y) {  // x + y / 256, of RAISED ones
         const float upper = fmaf(__uint_as_float(x), unit, -raised_units);
         return fmaf(__uint_as_float(y), unit / 256.f, upper);
@@ -618,10 +625,9 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       }
     }
 
-    fetch_values(ring + (slot ^ SLOT) + 2 * SLOT, page - WARPS >= begin);
+    fetch_values(next_words_at, next_scales_at, page - WARPS >= begin);
     wait_for_all_but<2>();
-    const char* const words = slots + warp * RING + slot + 2 * SLOT;
-    uint4 scales = *(const uint4*)(words + WORD_BYTES + g * 16);
+    uint4 scales = from_shared(scales_at + 2 * SLOT);
     const int token = page * PAGE;
     const auto mask = [&]() {  // tokens that are not there
       u32 masked[FIELDS];
@@ -639,85 +645,84 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       }
       scales = {masked[0], masked[1], masked[2], masked[3]};
     };
-    const auto raise_references = [&](float by0, float by1) {
-      reference0 += by0, reference1 += by1;
-#pragma unroll
-      for (int s = 0; s < FIELDS; s++)
-        score[s][0] -= by0, score[s][1] -= by1, score[s][2] -= by0, score[s][3] -= by1;
-    };
-    const auto find_largest = [&](float& most0, float& most1) {  // log2 of weights, or a bit more
+    float most[2];
+    const auto find_largest = [&]() {  // log2 of weights, or a bit more
       float widest = 0.f;
-      most0 = most1 = LOWEST;
+      most[0] = most[1] = LOWEST;
 #pragma unroll
       for (int s = 0; s < FIELDS; s++) {
         const float2 by = floats(at(scales, s));
         widest = fmaxf(widest, fmaxf(by.x, by.y));
-        most0 = fmaxf(most0, fmaxf(score[s][0], score[s][2]));
-        most1 = fmaxf(most1, fmaxf(score[s][1], score[s][3]));
+#pragma unroll
+        for (int i = 0; i < 2; i++) most[i] = fmaxf(most[i], fmaxf(score[s][i], score[s][2 + i]));
       }
       const float size = fmaxf(log2f(widest), -100.f);
-      most0 = largest_of_tokens(most0 + size);
-      most1 = largest_of_tokens(most1 + size);
+#pragma unroll
+      for (int i = 0; i < 2; i++) most[i] = largest_of_tokens(most[i] + size);
     };
     uint4 planes[VALUE_BITS];
-    load_planes(planes, words, 0, lane);
-    const bool begins = page + WARPS >= end;  // a warp's first page, where its reference is chosen
+    load_planes(planes, words_at + 2 * SLOT, 0);
     // Weights, LIFTED: byte 2 is a of 256 a + b nearest, byte 1 b.
-    u32 weights[FIELDS][2][2], bits;
-    float new_sum0, new_sum1;
-    const auto weigh = [&]() {
-      bits = 0;
-      new_sum0 = sum0, new_sum1 = sum1;
+    u32 weights[FIELDS][2][2], bits = begins;
+    float new_sum[2];
+    const auto weigh = [&](int i) {  // all tokens of a lane, for one of its two queries
+      new_sum[i] = sum[i];
 #pragma unroll
       for (int s = 0; s < FIELDS; s++) {
         const float2 by = floats(at(scales, s));
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-          const float left = exp2_of(score[s][2 * h]), right = exp2_of(score[s][2 * h + 1]);
-          new_sum0 += left;
-          new_sum1 += right;
-          const float scale = h ? by.y : by.x, eighths = reversed(2 * s + h) - 3.5f;
-          const float lift = LIFTED + .5f + eighths / 8.f;
-          weights[s][h][0] = __float_as_uint(left * scale + lift);
-          weights[s][h][1] = __float_as_uint(right * scale + lift);
-          bits |= weights[s][h][0] | weights[s][h][1];
+          const float weight = exp2_of(score[s][2 * h + i]);
+          new_sum[i] += weight;
+          const float eighths = reversed(2 * s + h) - 3.5f;
+          weights[s][h][i] =
+              __float_as_uint(weight * (h ? by.y : by.x) + (LIFTED + .5f + eighths / 8.f));
         }
       }
     };
-    if (token + PAGE > length || (PADDED && token < first)) mask();
-    for (bool raised = false;; raised = true) {
-      if (raised || !begins) {
-        weigh();
-        if (__builtin_expect(raised || !__any_sync(~0u, bits & ABOVE_15_BITS), 1)) break;
-      }
-      float most0, most1;
-      find_largest(most0, most1);
+    const auto raise = [&](int i, float by) {  // a query's reference, and what is counted by it
+      const float up = fmaxf(by, 0.f);
+      const u32 bits = (u32)fminf(up, 31.f);
+#pragma unroll
+      for (int o = 0; o < OPERANDS; o++)
+#pragma unroll
+        for (int n = i; n < 4; n += 2) shift(out_high[o][n], out_low[o][n], bits);
+      sum[i] *= exp2_of(-up);
+      reference[i] += by;
+#pragma unroll
+      for (int s = 0; s < FIELDS; s++) score[s][i] -= by, score[s][2 + i] -= by;
+      weigh(i);
+    };
+    if (page >= whole_pages || (PADDED && token < first)) mask();
+    weigh(0);
+    weigh(1);
+#pragma unroll
+    for (int s = 0; s < FIELDS; s++)
+#pragma unroll
+      for (int h = 0; h < 2; h++) bits |= weights[s][h][0] | weights[s][h][1];
+    if (__builtin_expect(__any_sync(~0u, bits & ABOVE_15_BITS), 0)) {
+      find_largest();
       if (begins && end - begin >= TOGETHER) {
         float2* const all = (float2*)rotated + t;  // (WARPS, QUERIES / 2)
-        if (g == 0) all[warp * 4] = {most0, most1};
+        if (g == 0) all[warp * 4] = {most[0], most[1]};
         __syncthreads();
-        float first0 = LOWEST, first1 = LOWEST;
+        float2 largest = {LOWEST, LOWEST};
 #pragma unroll
         for (int w = 0; w < WARPS; w++) {
           const float2 other = all[w * 4];
-          most0 = fmaxf(most0, fminf(first0, other.x)), first0 = fmaxf(first0, other.x);
-          most1 = fmaxf(most1, fminf(first1, other.y)), first1 = fmaxf(first1, other.y);
+          most[0] = fmaxf(most[0], fminf(largest.x, other.x));
+          most[1] = fmaxf(most[1], fminf(largest.y, other.y));
+          largest = {fmaxf(largest.x, other.x), fmaxf(largest.y, other.y)};
         }
       }
-      float rise0 = most0 - aim, rise1 = most1 - aim;
-      if (!begins) {
-        rise0 = fmaxf(ceilf(rise0), 0.f), rise1 = fmaxf(ceilf(rise1), 0.f);
-        const u32 bits0 = (u32)fminf(rise0, 31.f), bits1 = (u32)fminf(rise1, 31.f);
 #pragma unroll
-        for (int o = 0; o < OPERANDS; o++)
-#pragma unroll
-          for (int i = 0; i < 4; i++) shift(out_high[o][i], out_low[o][i], i % 2 ? bits1 : bits0);
-        sum0 *= exp2_of(-rise0);
-        sum1 *= exp2_of(-rise1);
+      for (int i = 0; i < 2; i++) {
+        const float by = most[i] - aim, rise = begins ? by : fmaxf(ceilf(by), 0.f);
+        if (rise != 0.f) raise(i, rise);  // in few lanes
       }
-      raise_references(rise0, rise1);
+      begins = 0;
     }
-    sum0 = new_sum0, sum1 = new_sum1;
+    sum[0] = new_sum[0], sum[1] = new_sum[1];
     u32 weights_high[FIELDS], weights_low[FIELDS];  // bytes a and b of query g's
 #pragma unroll
     for (int s = 0; s < FIELDS; s++) {
@@ -730,7 +735,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     }
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++) {
-      if (c) load_planes(planes, words, c, lane);
+      if (c) load_planes(planes, words_at + 2 * SLOT, c);
 #pragma unroll
       for (int i = 0; i < 4; i++) {
 #pragma unroll
@@ -744,14 +749,14 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         }
       }
     }
-    slot ^= SLOT;
+    words_at = next_words_at, scales_at = next_scales_at, to_other = -to_other;
     sample -= WARPS * QUERIES;
   }
 
 #pragma unroll
   for (int n = 4; n < 32; n *= 2) {
-    sum0 += __shfl_xor_sync(~0u, sum0, n);
-    sum1 += __shfl_xor_sync(~0u, sum1, n);
+    sum[0] += __shfl_xor_sync(~0u, sum[0], n);
+    sum[1] += __shfl_xor_sync(~0u, sum[1], n);
   }
   // What a warp has lies where its own pages did, if it had any.
   const int busy = min(end - begin, WARPS);
@@ -766,8 +771,9 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         parts_of(warp)[(2 * t + i % 2) * WIDE + o * 16 + g + i / 2 * 8] =
             whole(out_high[o][i], out_low[o][i]);
     if (g == 0) {
-      sums_of(warp)[2 * t] = {sum0 > 0.f ? reference0 : LOWEST, sum0};
-      sums_of(warp)[2 * t + 1] = {sum1 > 0.f ? reference1 : LOWEST, sum1};
+#pragma unroll
+      for (int i = 0; i < 2; i++)
+        sums_of(warp)[2 * t + i] = {sum[i] > 0.f ? reference[i] : LOWEST, sum[i]};
     }
   }
   Rows back;
@@ -782,13 +788,13 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   }
   __syncthreads();
   const bool alone = args.attended && splits == 1;
-  static_assert(WARPS >= QUERIES);
+  static_assert(QUERIES % WARPS == 0);
   float* const units = (float*)largest;  // of each query's numbers in `vectors`
-  const int query = warp;
-  const long of_query = (long)(head * QUERIES + query) * splits;  // the first of its splits
-  u16* const outputs = args.outputs + of_query * D;
-  float2* const sums = args.sums + of_query;
-  if (query < args.groups) {
+  const auto first_of = [&](int query) { return (long)(head * QUERIES + query) * splits; };
+#pragma unroll
+  for (int n = 0; n < QUERIES / WARPS; n++) {
+    const int query = n * WARPS + warp;
+    if (query >= args.groups) break;
     float2 sum_of[WARPS];
     float highest = LOWEST, total = 0.f;
 #pragma unroll
@@ -823,9 +829,9 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       Words<CHUNKS> part;
 #pragma unroll
       for (int c = 0; c < CHUNKS; c++) part.of[c] = halves(both[c].x, both[c].y);
-      ((Words<CHUNKS>*)(outputs + split * D))[lane] = part;
+      ((Words<CHUNKS>*)(args.outputs + (first_of(query) + split) * D))[lane] = part;
       const float log_sum = total > 0.f ? highest + log2f(total) : EMPTY;
-      if (lane == 0) sums[split] = {log_sum, unit};
+      if (lane == 0) args.sums[first_of(query) + split] = {log_sum, unit};
     }
   }
   if (!args.attended) return;
@@ -833,10 +839,14 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   if (!alone) {  // the last program to come weighs all splits together
     const u32 last = splits - 1;
     if (!__syncthreads_or(threadIdx.x == 0 && arrive(args.arrived + head, last) == last)) return;
-    if (query < args.groups) {
+#pragma unroll
+    for (int n = 0; n < QUERIES / WARPS; n++) {
+      const int query = n * WARPS + warp;
+      if (query >= args.groups) break;
+      const float2* const sums = args.sums + first_of(query);
       constexpr int LANES = D / 8, SIDE_BY_SIDE = 32 / LANES;  // of a split; splits at once
       const int eighth = lane % LANES, side = lane / LANES;
-      const uint4* own = (const uint4*)outputs + side * LANES + eighth;
+      const uint4* own = (const uint4*)(args.outputs + first_of(query) * D) + side * LANES + eighth;
       int left = splits - side;
       float highest = LOWEST, unit = LEAST_UNIT, total = 0.f, x[8] = {};
       for (int start = 0; start < splits; start += 32, left -= 32, own += 32 * LANES) {

@@ -64,11 +64,22 @@ MULTIPLY_BYTES(multiply, "s8", "s8")
 MULTIPLY_BYTES(multiply_unsigned, "s8", "u8")
 MULTIPLY_BYTES(multiply_both_unsigned, "u8", "u8")
 
-INLINE void multiply(float (&c)[4], const uint4& a, u32 b0, u32 b1) {
+// d (16, 8) = a (16, 16) times b (16, 8), both fp16, plus c.
+INLINE void multiply(float (&d)[4], const float (&c)[4], const uint4& a, u32 b0, u32 b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%10,%11,%12,%13};"
+      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1), "f"(c[0]), "f"(c[1]), "f"(c[2]),
+        "f"(c[3]));
+}
+
+INLINE void multiply(float (&c)[4], const uint4& a, u32 b0, u32 b1) { multiply(c, c, a, b0, b1); }
+
+// c (16, 8) plus a (16, 8) times b (8, 8), both fp16.
+INLINE void multiply(float (&c)[4], u32 a0, u32 a1, u32 b) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
       "{%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a0), "r"(a1), "r"(b));
 }
 
 // c (16, 8) plus a (16, 16) times b (16, 8), both bf16.
@@ -109,6 +120,8 @@ INLINE u32 pushed_nibbles(u32 word, int high, int low) {
 }
 
 INLINE u32 address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
+INLINE uint4 from_shared(u32 at) { return *(const uint4*)__cvta_shared_to_generic(at); }
 
 INLINE void copy16(u32 to, const void* from) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;"
