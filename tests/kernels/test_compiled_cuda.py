@@ -29,9 +29,9 @@ SHAPES = [
     (128, 3, 0, 16, 2.2),
     (128, 3, 1, 16, 2.4),
     (128, 2, 1, 16, 2.3),
-    (128, 4, 1, 24, 3.9),
-    (64, 3, 0, 16, 3.1),
-    (64, 4, 1, 16, 4.9),
+    (128, 4, 1, 24, 4.0),
+    (64, 3, 0, 16, 3.2),
+    (64, 4, 1, 16, 5.0),
 ]  # head_dim, bits, whether levels take two bytes, fast pairs, most instructions a value: a quarter
 # of them are for a change of reference, which is rare
 

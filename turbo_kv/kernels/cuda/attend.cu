@@ -571,8 +571,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       const uint4 to_curve = curve_table[lane];
       const float2 slowest = turning[TURNS - 1];
       float curve[4] = {};  // two of a query's eight numbers, and two that nobody asks for
-      multiply(curve, {left, 0, right, 0}, to_curve.x, to_curve.y);
       multiply(curve, halves(slowest.x, slowest.y), 0, to_curve.z);
+      multiply(curve, {left, 0, right, 0}, to_curve.x, to_curve.y);
 #pragma unroll
       for (int k = 0; k < FAST_STEPS; k++) {
         const float2 first = turning[2 * k], second = turning[2 * k + 1];
@@ -680,26 +680,15 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         }
       }
     };
-    const auto raise = [&](int i, float by) {  // a query's reference, and what is counted by it
-      const float up = fmaxf(by, 0.f);
-      const u32 bits = (u32)fminf(up, 31.f);
-#pragma unroll
-      for (int o = 0; o < OPERANDS; o++)
-#pragma unroll
-        for (int n = i; n < 4; n += 2) shift(out_high[o][n], out_low[o][n], bits);
-      sum[i] *= exp2_of(-up);
-      reference[i] += by;
-#pragma unroll
-      for (int s = 0; s < FIELDS; s++) score[s][i] -= by, score[s][2 + i] -= by;
-      weigh(i);
-    };
     if (page >= whole_pages || (PADDED && token < first)) mask();
-    weigh(0);
-    weigh(1);
+    if (!begins) {
+      weigh(0);
+      weigh(1);
 #pragma unroll
-    for (int s = 0; s < FIELDS; s++)
+      for (int s = 0; s < FIELDS; s++)
 #pragma unroll
-      for (int h = 0; h < 2; h++) bits |= weights[s][h][0] | weights[s][h][1];
+        for (int h = 0; h < 2; h++) bits |= weights[s][h][0] | weights[s][h][1];
+    }
     if (__builtin_expect(__any_sync(~0u, bits & ABOVE_15_BITS), 0)) {
       find_largest();
       if (begins && end - begin >= TOGETHER) {
@@ -718,9 +707,21 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 #pragma unroll
       for (int i = 0; i < 2; i++) {
         const float by = most[i] - aim, rise = begins ? by : fmaxf(ceilf(by), 0.f);
-        if (rise != 0.f) raise(i, rise);  // in few lanes
+        if (!begins && rise > 0.f) {  // in few lanes
+          const u32 bits = (u32)fminf(rise, 31.f);
+#pragma unroll
+          for (int o = 0; o < OPERANDS; o++)
+#pragma unroll
+            for (int n = i; n < 4; n += 2) shift(out_high[o][n], out_low[o][n], bits);
+          sum[i] *= exp2_of(-rise);
+        }
+        reference[i] += rise;
+#pragma unroll
+        for (int s = 0; s < FIELDS; s++) score[s][i] -= rise, score[s][2 + i] -= rise;
       }
       begins = 0;
+      weigh(0);
+      weigh(1);
     }
     sum[0] = new_sum[0], sum[1] = new_sum[1];
     u32 weights_high[FIELDS], weights_low[FIELDS];  // bytes a and b of query g's
