@@ -17,7 +17,7 @@ from turbo_kv.kernels.pages import PAGE, Pages, channel_order
 from turbo_kv.quant.centering import Center
 
 WARPS = (8, 4)  # of a program; two of the narrower ones share a multiprocessor
-REGISTERS = 252  # of a thread, at most; ptxas orders the loop by it
+REGISTERS = 254  # of a thread, at most; ptxas orders the loop by it
 LEAST_PAGES = 4  # of a program
 MOST_PAGES = 1024  # of a program
 SHARED = 228 * 1024  # bytes of a multiprocessor, of which a program takes RESERVED besides its own

@@ -111,9 +111,9 @@ INLINE void nibbles(u32* rows, const uint4 (&planes)[BITS], int operand, int fie
   } else if (BITS == 4 || field < 3) {
     both = word(field) & 0x77777777;
   } else {
-    both = word(0) >> 3 & 0x11111111;
-    both |= word(1) >> 2 & 0x22222222;
-    both |= word(2) >> 1 & 0x44444444;
+    constexpr u32 tops = 0x88888888;
+    const auto on_top = [](u32 x, u32 rest) { return (x & tops) | (rest >> 1 & ~tops); };
+    both = on_top(word(2), on_top(word(1), word(0))) >> 1 & ~tops;
   }
   rows[0] = both;
   rows[1] = upper_half(both);
@@ -548,7 +548,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 #pragma unroll
   for (int c = 0; c < CHUNKS; c++)
     asked_high[c] = asked[c * 32 + lane], asked_low[c] = asked[(CHUNKS + c) * 32 + lane];
-  const float* sample = samples + (page - sampled + BEFORE) * QUERIES;
+  const float* next_sample = samples + (page - sampled + BEFORE) * QUERIES;
   const int whole_pages = length / PAGE;
   u32 begins = ~0u;  // all ones until a warp has chosen its references, as if weights outgrew them
 #pragma unroll 1
@@ -556,6 +556,29 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     const u32 next_words_at = words_at + to_other, next_scales_at = scales_at + to_other;
     fetch_keys(next_words_at, next_scales_at, page - WARPS >= begin);
     wait_for_all_but<2>();
+    const float* const sample = next_sample;
+    next_sample -= WARPS * QUERIES;
+    u32 upper[FIELDS][4], lower[FIELDS][4];  // floats RAISED by whole numbers below 2^22
+    uint4 key_planes[CHUNKS][KEY_BITS];
+#pragma unroll
+    for (int c = 0; c < CHUNKS; c++) load_planes(key_planes[c], words_at, c);
+#pragma unroll
+    for (int s = 0; s < FIELDS; s++)
+#pragma unroll
+      for (int c = 0; c < CHUNKS; c++) {
+        const uint4 high = asked_high[c], low = asked_low[c];
+#pragma unroll
+        for (int i = 0; i < 4; i += 2) {
+          const auto a = levels_of<KEY_LONG>(key_levels, marks, key_planes[c], i, s, i + 1, s);
+          const int o = c * 4 + i;
+          multiply(upper[s], o ? upper[s] : raised, a.upper, at(high, i), at(high, i + 1));
+          multiply(lower[s], o ? lower[s] : raised, a.upper, at(low, i), at(low, i + 1));
+          if (KEY_LONG)  // 256 a + b times 256 u + v, without b v
+            multiply(lower[s], lower[s], a.lower, at(high, i), at(high, i + 1));
+        }
+      }
+    const uint4 key_scales_of_row = from_shared(scales_at);
+
     float score[FIELDS][4];
     float base0 = -reference[0], base1 = -reference[1];
     if (CENTRED) {
@@ -579,12 +602,12 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         const u32 left = halves(first.x, first.y);
         const bool last = k + 1 == FAST_STEPS;
         const u32 right = last ? halves(curve[0], curve[1]) : halves(second.x, second.y);
-        turning[2 * k] = turned(first, step_table[t * TURNS + 2 * k]);
-        turning[2 * k + 1] = turned(second, step_table[t * TURNS + 2 * k + 1]);
 #pragma unroll
         for (int s = 0; s < FIELDS; s++)
           multiply(score[s], k ? score[s] : base, mean_table[(s * FAST_STEPS + k) * 32 + lane],
                    left, right);
+        turning[2 * k] = turned(first, step_table[t * TURNS + 2 * k]);
+        turning[2 * k + 1] = turned(second, step_table[t * TURNS + 2 * k + 1]);
       }
     } else {
 #pragma unroll
@@ -592,37 +615,16 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 #pragma unroll
         for (int i = 0; i < 4; i++) score[s][i] = base[i];
     }
-    {
-      u32 upper[FIELDS][4], lower[FIELDS][4];  // floats RAISED by whole numbers below 2^22
+    const auto in_units = [&](u32 x, u32 y) {  // x + y / 256, of RAISED ones
+      const float upper = fmaf(__uint_as_float(x), unit, -raised_units);
+      return fmaf(__uint_as_float(y), unit / 256.f, upper);
+    };
 #pragma unroll
-      for (int c = 0; c < CHUNKS; c++) {
-        uint4 planes[KEY_BITS];
-        load_planes(planes, words_at, c);
-        const uint4 high = asked_high[c], low = asked_low[c];
+    for (int s = 0; s < FIELDS; s++) {
+      const float2 by = floats(at(key_scales_of_row, s));
 #pragma unroll
-        for (int s = 0; s < FIELDS; s++)
-#pragma unroll
-          for (int i = 0; i < 4; i += 2) {
-            const auto a = levels_of<KEY_LONG>(key_levels, marks, planes, i, s, i + 1, s);
-            const int o = c * 4 + i;
-            multiply(upper[s], o ? upper[s] : raised, a.upper, at(high, i), at(high, i + 1));
-            multiply(lower[s], o ? lower[s] : raised, a.upper, at(low, i), at(low, i + 1));
-            if (KEY_LONG)  // 256 a + b times 256 u + v, without b v
-              multiply(lower[s], lower[s], a.lower, at(high, i), at(high, i + 1));
-          }
-      }
-      const uint4 scales = from_shared(scales_at);
-      const auto in_units = [&](u32 x, u32 y) {  // x + y / 256, of RAISED ones
-        const float upper = fmaf(__uint_as_float(x), unit, -raised_units);
-        return fmaf(__uint_as_float(y), unit / 256.f, upper);
-      };
-#pragma unroll
-      for (int s = 0; s < FIELDS; s++) {
-        const float2 by = floats(at(scales, s));
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-          score[s][i] += in_units(upper[s][i], lower[s][i]) * (i < 2 ? by.x : by.y);
-      }
+      for (int i = 0; i < 4; i++)
+        score[s][i] += in_units(upper[s][i], lower[s][i]) * (i < 2 ? by.x : by.y);
     }
 
     fetch_values(next_words_at, next_scales_at, page - WARPS >= begin);
@@ -660,8 +662,6 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
 #pragma unroll
       for (int i = 0; i < 2; i++) most[i] = largest_of_tokens(most[i] + size);
     };
-    uint4 planes[VALUE_BITS];
-    load_planes(planes, words_at + 2 * SLOT, 0);
     // Weights, LIFTED: byte 2 is a of 256 a + b nearest, byte 1 b.
     u32 weights[FIELDS][2][2], bits = begins;
     float new_sum[2];
@@ -736,7 +736,8 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
     }
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++) {
-      if (c) load_planes(planes, words_at + 2 * SLOT, c);
+      uint4 planes[VALUE_BITS];
+      load_planes(planes, words_at + 2 * SLOT, c);
 #pragma unroll
       for (int i = 0; i < 4; i++) {
 #pragma unroll
@@ -751,7 +752,6 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       }
     }
     words_at = next_words_at, scales_at = next_scales_at, to_other = -to_other;
-    sample -= WARPS * QUERIES;
   }
 
 #pragma unroll
