@@ -22,6 +22,7 @@ from turbo_kv.kernels.decode_cuda import (
     WARPS,
     CompiledAttention,
     _splits,
+    _together,
     _warps,
 )
 
@@ -32,7 +33,7 @@ SHAPES = [
     (128, 4, 1, 24, 4.0),
     (64, 3, 0, 16, 3.2),
     (64, 4, 1, 16, 5.0),
-]  # head_dim, bits, whether levels take two bytes, fast pairs, most instructions a value: a quarter
+]  # head_dim, bits, whether levels take two bytes, fast pairs, most instructions a value: a third
 # of them are for a change of reference, which is rare
 
 
@@ -177,4 +178,4 @@ def test_work_of_any_size_fits(heads, pages, head_dim, bits):
     warps = _warps(heads, pages, splits, 132, split.widths)
     shared = split._shared(-(-pages // splits) + 1, head_dim // 2, warps)
     assert shared <= compiled_cuda.MOST_SHARED
-    assert max(WARPS) // warps * (shared + RESERVED) <= SHARED
+    assert _together(warps) * (shared + RESERVED) <= SHARED

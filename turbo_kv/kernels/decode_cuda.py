@@ -46,12 +46,17 @@ class _Arguments(ctypes.Structure):
     )
 
 
+def _together(warps: int) -> int:
+    """Programs of so many warps that share a multiprocessor."""
+    return max(WARPS) // warps
+
+
 def _time(heads: int, pages: int, splits: int, processors: int, warps: int) -> float:
     """What a launch takes, in pages that a program attends to if it is alone.
 
     Programs run in rounds of all processors; warps of a long one all wait for the slowest.
     """
-    together = max(WARPS) // warps
+    together = _together(warps)
     each = -(-pages // splits)
     if each > max(WARPS):
         each += -each % (max(WARPS) // 2)
@@ -129,8 +134,7 @@ class CompiledAttention:
         """Of WARPS, those whose programs find room, however many pages they have."""
 
         def taken(warps: int) -> int:
-            together = max(WARPS) // warps
-            return together * (self._shared(MOST_PAGES + 1, self.fast, warps) + RESERVED)
+            return _together(warps) * (self._shared(MOST_PAGES + 1, self.fast, warps) + RESERVED)
 
         return tuple(warps for warps in WARPS if taken(warps) <= SHARED)
 

@@ -539,7 +539,7 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
   __syncthreads();
 
   u32 out_high[OPERANDS][4] = {}, out_low[OPERANDS][4] = {};
-  float sum[2] = {};                         // of queries 2t and 2t + 1, as all that follows
+  float sum[2] = {};  // of queries 2t and 2t + 1, as all that follows
   // Weights are 2^(score - reference), which is to be at most 2^aim in the first page.
   float reference[2] = {};
   const float rounds = (float)(end - begin) / WARPS;
@@ -647,21 +647,6 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
       }
       scales = {masked[0], masked[1], masked[2], masked[3]};
     };
-    float most[2];
-    const auto find_largest = [&]() {  // log2 of weights, or a bit more
-      float widest = 0.f;
-      most[0] = most[1] = LOWEST;
-#pragma unroll
-      for (int s = 0; s < FIELDS; s++) {
-        const float2 by = floats(at(scales, s));
-        widest = fmaxf(widest, fmaxf(by.x, by.y));
-#pragma unroll
-        for (int i = 0; i < 2; i++) most[i] = fmaxf(most[i], fmaxf(score[s][i], score[s][2 + i]));
-      }
-      const float size = fmaxf(log2f(widest), -100.f);
-#pragma unroll
-      for (int i = 0; i < 2; i++) most[i] = largest_of_tokens(most[i] + size);
-    };
     // Weights, LIFTED: byte 2 is a of 256 a + b nearest, byte 1 b.
     u32 weights[FIELDS][2][2], bits = begins;
     float new_sum[2];
@@ -690,29 +675,39 @@ extern "C" __global__ void __maxnreg__(REGISTERS) attend(const Arguments args) {
         for (int h = 0; h < 2; h++) bits |= weights[s][h][0] | weights[s][h][1];
     }
     if (__builtin_expect(__any_sync(~0u, bits & ABOVE_15_BITS), 0)) {
-      find_largest();
+      float most[2] = {LOWEST, LOWEST}, widest = 0.f;  // log2 of weights, or a bit more; of scales
+#pragma unroll
+      for (int s = 0; s < FIELDS; s++) {
+        const float2 by = floats(at(scales, s));
+        widest = fmaxf(widest, fmaxf(by.x, by.y));
+#pragma unroll
+        for (int i = 0; i < 2; i++) most[i] = fmaxf(most[i], fmaxf(score[s][i], score[s][2 + i]));
+      }
+      const float size = fmaxf(log2f(widest), -100.f);
+#pragma unroll
+      for (int i = 0; i < 2; i++) most[i] = largest_of_tokens(most[i] + size);
       if (begins && end - begin >= TOGETHER) {
         float2* const all = (float2*)rotated + t;  // (WARPS, QUERIES / 2)
         if (g == 0) all[warp * 4] = {most[0], most[1]};
         __syncthreads();
-        float2 largest = {LOWEST, LOWEST};
+        float2 top = {LOWEST, LOWEST};
 #pragma unroll
         for (int w = 0; w < WARPS; w++) {
           const float2 other = all[w * 4];
-          most[0] = fmaxf(most[0], fminf(largest.x, other.x));
-          most[1] = fmaxf(most[1], fminf(largest.y, other.y));
-          largest = {fmaxf(largest.x, other.x), fmaxf(largest.y, other.y)};
+          most[0] = fmaxf(most[0], fminf(top.x, other.x));
+          most[1] = fmaxf(most[1], fminf(top.y, other.y));
+          top = {fmaxf(top.x, other.x), fmaxf(top.y, other.y)};
         }
       }
 #pragma unroll
       for (int i = 0; i < 2; i++) {
         const float by = most[i] - aim, rise = begins ? by : fmaxf(ceilf(by), 0.f);
         if (!begins && rise > 0.f) {  // in few lanes
-          const u32 bits = (u32)fminf(rise, 31.f);
+          const u32 places = (u32)fminf(rise, 31.f);
 #pragma unroll
           for (int o = 0; o < OPERANDS; o++)
 #pragma unroll
-            for (int n = i; n < 4; n += 2) shift(out_high[o][n], out_low[o][n], bits);
+            for (int n = i; n < 4; n += 2) shift(out_high[o][n], out_low[o][n], places);
           sum[i] *= exp2_of(-rise);
         }
         reference[i] += rise;
